@@ -1,0 +1,48 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+WORKERS ?= 2
+# One thread a kernel: two kernels on two cores beat two threads in one.
+export OMP_NUM_THREADS ?= 1
+# HUB=<folder>: a loopback hub serves that folder while the command runs.
+WITH_HUB = $(if $(HUB),$(BIN)/python tests/hub.py "$(HUB)" --)
+NOTEBOOKS := $(BIN)/python book/_ext/notebooks.py --workers $(WORKERS)
+
+.PHONY: help book test refresh lab bench train clean
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+.venv/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=<path>")'
+	@echo "Setting up .venv (two minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -c "import matplotlib.font_manager"  # the font list, once, outside a cell
+	touch $@
+
+book: .venv/.ready  ## build the site into _build/html
+	$(WITH_HUB) $(NOTEBOOKS) site
+
+test: .venv/.ready  ## lint, unit tests, every notebook executed and compared, the site
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	rm -rf _build/executed
+	$(WITH_HUB) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		--nbval --keep-executed _build/executed tests notebooks --ignore tests/site
+	$(NOTEBOOKS) site --executed _build/executed --out _build/test
+	$(BIN)/python -m pytest -n $(WORKERS) tests/site
+	@cat _build/cells.txt
+
+refresh: .venv/.ready  ## execute and store the outputs of all notebooks, or NOTEBOOK=<path>
+	$(WITH_HUB) $(NOTEBOOKS) refresh $(NOTEBOOK)
+
+lab: .venv/.ready  ## open the notebooks in JupyterLab
+	$(WITH_HUB) $(BIN)/jupyter lab notebooks
+
+bench: .venv/.ready  ## measure against peers, write benchmarks/results.json
+	$(BIN)/python -m benchmarks.run
+
+train: .venv/.ready  ## make the shipped checkpoints again, or NAME=<name>
+	set -e; for name in $(or $(NAME),$(patsubst train/%.py,%,$(wildcard train/[a-z]*.py))); do \
+		$(WITH_HUB) $(BIN)/python -m train.$$name; done
+
+clean:  ## remove what was built; .venv stays
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The shared code of The Glass Box."""

@@ -1,0 +1,173 @@
+"""The book as a whole: faults of a notebook that executing it does not show."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+import notebooks
+from notebooks import DATA_TAGS
+
+ROOT = Path(__file__).parent.parent
+PATHS = notebooks.paths()
+SECTIONS = [
+    "You will learn",
+    "Set-up",
+    "The idea",
+    "Build it",
+    "Check it",
+    "See it",
+    "Measure it",
+    "Where notes go wrong",
+    "Exercises",
+    "Summary",
+    "Next",
+    "References",
+]
+BANNED = r"\b(simply|obviously|obvious|magic|magically|leverages?|powerful|captures)\b"
+each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+@each
+def test_outputs_are_up_to_date(path):
+    """The fingerprint holds: cells, lib, checkpoints and pins are those that ran."""
+    assert notebooks.up_to_date(read(path)), f"run: make refresh NOTEBOOK={path}"
+
+
+@each
+def test_no_error_and_nothing_on_stderr_is_stored(path):
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", (cell.source, output.text)
+
+
+@each
+def test_figures_have_alt_text_and_caption(path):
+    for cell in code_cells(path):
+        kinds = {k for o in cell.outputs for k in o.get("data", {})}
+        if kinds & {"image/png", "image/svg+xml", "image/gif"}:
+            meta = cell.metadata.get("mystnb", {})
+            assert len(meta.get("image", {}).get("alt", "")) > 40, cell.source
+            assert meta.get("figure", {}).get("caption"), cell.source
+
+
+@each
+def test_set_up_cell_is_the_same_everywhere(path):
+    first = [code_cells(p)[0].source for p in (PATHS[0], path)]
+    assert first[0] == first[1] and "runtime.setup()" in first[0]
+
+
+@each
+def test_sections(path):
+    """One H1; the sections of the house, in order; none that is not of the house."""
+    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    assert len(re.findall(r"^# ", text, re.M)) == 1
+    found = re.findall(r"^## (.+?)\s*$", text, re.M)
+    assert found == [name for name in SECTIONS if name in found]
+    assert {"You will learn", "Set-up", "Exercises", "Summary"} <= set(found)
+    assert not re.findall(BANNED, text, re.I)
+
+
+@each
+def test_cells_are_short(path):
+    for cell in code_cells(path):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 40, cell.source
+        assert max(map(len, lines), default=0) <= 88, cell.source
+
+
+@each
+def test_every_notebook_is_in_the_contents(path):
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    files = {c["file"] for part in contents["parts"] for c in part["chapters"]}
+    assert str(path.relative_to(ROOT).with_suffix("")) in files
+
+
+@each
+def test_data_tags_follow_the_data(path):
+    """A tagged cell reads something that comes from the data set it names.
+
+    Names are followed from cell to cell. On the embedded default nbval checks more: a
+    tagged cell whose output is that of the full data fails.
+    """
+    tainted = {name: set() for name in DATA_TAGS}
+    for cell in code_cells(path):
+        tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.M))
+        reads, writes = set(), set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                (reads if isinstance(node.ctx, ast.Load) else writes).add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                writes.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                reads.add(f"{node.value.id}.{node.attr}")
+        for data, names in tainted.items():
+            depends = bool(reads & names) or f"data.{data}" in reads
+            if depends:
+                # A method call on a name may change it: what it reads is tainted, too.
+                names |= writes
+            tags = cell.metadata.get("tags", [])
+            assert depends or data not in tags, f"needless tag {data}:\n{cell.source}"
+
+
+def test_data_tags_are_known():
+    used = {
+        tag
+        for path in PATHS
+        for cell in code_cells(path)
+        for tag in cell.metadata.get("tags", [])
+    }
+    assert used <= DATA_TAGS | {"timing", "hide-cell", "hide-input", "remove-input"}
+
+
+def test_lib_is_layered():
+    """Each file of lib imports only from those before it."""
+    order = [
+        "runtime",
+        "checks",
+        "figures",
+        "attention",
+        "sparse",
+        "positions",
+        "layers",
+    ]
+    order += ["models", "tokenizers", "decoding", "training", "adapters", "lens"]
+    order += ["data", "weights"]
+    for file in sorted((ROOT / "lib").glob("*.py")):
+        if file.stem == "__init__":
+            continue
+        assert file.stem in order, f"{file.name} is not a room of the house"
+        imports = {
+            name
+            for name in re.findall(
+                r"^\s*from lib(?:\.| import )(\w+)", file.read_text(), re.M
+            )
+        }
+        later = set(order[order.index(file.stem) :])
+        assert not imports & later, f"{file.name} imports {sorted(imports & later)}"
+
+
+def test_lib_stays_small():
+    lines = sum(len(f.read_text("utf8").splitlines()) for f in ROOT.glob("lib/*.py"))
+    assert lines <= 3000
+
+
+def test_checkpoints_stay_small():
+    sizes = {}
+    for file in ROOT.glob("checkpoints/*/*"):
+        sizes[file.parent.name] = sizes.get(file.parent.name, 0) + file.stat().st_size
+    assert all(size <= 10e6 for size in sizes.values()), sizes
+    assert sum(sizes.values()) <= 80e6, sizes
