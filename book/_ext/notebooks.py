@@ -129,6 +129,7 @@ def execute(path: Path):
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # no notice about unencrypted sockets
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
@@ -142,6 +143,8 @@ def execute(path: Path):
 
 def execute_all(todo: list[Path], workers: int, keep) -> list[str]:
     """Execute the notebooks, hand each to `keep(path, notebook)`; return what failed."""
+    if not todo:
+        return []
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures = []
     with ThreadPoolExecutor(workers) as pool:

@@ -1,0 +1,94 @@
+"""make bench: ours against the field's, as ratios, written to benchmarks/results.json.
+
+One thread, process time, the implementations of a row interleaved in one process,
+medians. A ratio above 1 means that ours is slower.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from lib.attention import attention, causal_mask
+from lib.layers import LayerNorm, RMSNorm
+
+RESULTS = Path(__file__).parent / "results.json"
+RUNS = 15
+
+
+def attention_row(length: int, backward: bool) -> dict[str, Callable]:
+    """4 heads of width 64, one sequence, a causal mask."""
+    query, key, value = (torch.randn(1, 4, length, 64) for _ in range(3))
+    for tensor in (query, key, value):
+        tensor.requires_grad_(backward)
+    mask = causal_mask(length)
+
+    def ours():
+        return attention(query, key, value, mask)[0]
+
+    def peer():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    return {"ours": _step(ours, backward), "peer": _step(peer, backward)}
+
+
+def norm_row(ours: torch.nn.Module, peer: torch.nn.Module, backward: bool):
+    """8,192 tokens of width 256."""
+    x = torch.randn(8192, 256, requires_grad=backward)
+    return {
+        "ours": _step(lambda: ours(x), backward),
+        "peer": _step(lambda: peer(x), backward),
+    }
+
+
+def _step(forward: Callable, backward: bool) -> Callable:
+    return (lambda: forward().sum().backward()) if backward else forward
+
+
+def measure(row: dict[str, Callable], runs: int = RUNS) -> dict[str, float]:
+    """Median process time of each, in milliseconds, and the spread of their ratio."""
+    times = {name: [] for name in row}
+    for run in range(runs + 2):
+        for name, call in row.items():
+            start = time.process_time()
+            call()
+            if run >= 2:  # the first two warm up
+                times[name].append(1e3 * (time.process_time() - start))
+    ratios = sorted(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
+    return {
+        "ours_ms": round(statistics.median(times["ours"]), 3),
+        "peer_ms": round(statistics.median(times["peer"]), 3),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_quartiles": [round(ratios[runs // 4], 2), round(ratios[-runs // 4], 2)],
+    }
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    rows = {}
+    for backward in (False, True):
+        way = "forward + backward" if backward else "forward"
+        for length in (128, 512, 1024):
+            name = f"attention, {length} tokens, {way} / F.scaled_dot_product_attention"
+            rows[name] = attention_row(length, backward)
+        pair = LayerNorm(256), torch.nn.LayerNorm(256)
+        rows[f"LayerNorm, {way} / nn.LayerNorm"] = norm_row(*pair, backward)
+        pair = RMSNorm(256), torch.nn.RMSNorm(256, eps=1e-6)
+        rows[f"RMSNorm, {way} / nn.RMSNorm"] = norm_row(*pair, backward)
+    results = {name: measure(row) for name, row in tqdm(rows.items())}
+    for name, found in results.items():
+        low, high = found["ratio_quartiles"]
+        print(f"{name}: {found['ratio']} ({low} to {high})")
+    part = RESULTS.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1) + "\n", "utf8")
+    part.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

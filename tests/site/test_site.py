@@ -1,0 +1,79 @@
+"""The built site: nothing from other hosts, every figure told in words, links that lead."""
+
+import functools
+import re
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "test" / "_build" / "html"
+PAGES = [p for p in sorted(SITE.rglob("*.html")) if "_static" not in p.parts]
+each = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+@functools.cache
+def parse(page):
+    return BeautifulSoup(page.read_text("utf8"), "html.parser")
+
+
+def article(page):
+    return parse(page).find("article") or parse(page)
+
+
+def test_site_is_complete():
+    names = {str(page.relative_to(SITE)) for page in PAGES}
+    assert {"index.html", "book/corrections.html", "book/glossary.html"} <= names
+    chapters = ROOT.glob("notebooks/*/*.ipynb")
+    assert {f"{n.relative_to(ROOT).with_suffix('.html')}" for n in chapters} <= names
+
+
+@each
+def test_nothing_is_fetched_from_other_hosts(page):
+    fetched = [tag["src"] for tag in parse(page).find_all(src=True)]
+    fetched += [
+        link["href"]
+        for link in parse(page).find_all("link", href=True)
+        if {"stylesheet", "icon", "preload"} & set(link.get("rel", []))
+    ]
+    for address in fetched:
+        if not address.startswith("data:"):
+            parts = urlsplit(address)
+            assert not parts.netloc, address
+            assert (page.parent / unquote(parts.path)).is_file(), address
+
+
+@each
+def test_pictures_have_alt_text(page):
+    for picture in article(page).find_all("img"):
+        assert len(picture.get("alt", "")) > 40, str(picture)[:300]
+
+
+@each
+def test_figures_have_captions(page):
+    for figure in article(page).find_all("figure"):
+        assert figure.figcaption and figure.figcaption.get_text(strip=True)
+
+
+@each
+def test_formulas_are_rendered(page):
+    for formula in article(page).find_all(class_="math"):
+        assert formula.find(class_="katex"), str(formula)[:300]
+    prose = [tag.get_text() for tag in article(page).find_all("p")]
+    assert not [text for text in prose if re.search(r"\$\$|\\\(|\{term\}|\{cite", text)]
+
+
+@each
+def test_links_within_the_site_lead_somewhere(page):
+    for link in parse(page).find_all("a", href=True):
+        parts = urlsplit(link["href"])
+        if parts.scheme or parts.netloc:
+            continue
+        path, fragment = urldefrag(link["href"])
+        path = unquote(path.partition("?")[0])
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link["href"]
+        if fragment and target.suffix == ".html":
+            assert parse(target).find(id=unquote(fragment)), link["href"]
