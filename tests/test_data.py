@@ -1,0 +1,481 @@
+"""lib.data: every way in which a file can come, fail to come, or come wrong."""
+
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pooch
+import pytest
+from hub import Hub
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import data
+
+ROOT = Path(__file__).parent.parent
+FULL = Path(os.environ.get("HUB") or "", "files", data.LIVEDOOR_FILE)
+needs_hub = pytest.mark.skipif(
+    not (os.environ.get("HUB") and FULL.is_file()),
+    reason="HUB names no folder that holds the Livedoor archive",
+)
+TEXT = "http://example.org/{0}\n2012-01-02T03:04:05+0900\n題{0} \n　本文{0}\n\n終わり\n"
+ARTICLES = {
+    f"text/{category}/{category}-{number}.txt": TEXT.format(number).encode()
+    for category in data.LIVEDOOR
+    for number in (7, 12)
+}
+DIGEST = data.articles_digest(ARTICLES)
+
+
+def tar(articles: dict[str, bytes], *members: tarfile.TarInfo, mode="w:gz") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, content in articles.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for member in members:
+            archive.addfile(member)
+    return file.getvalue()
+
+
+GOOD = tar(ARTICLES)
+ONE_SHORT = tar(dict(list(ARTICLES.items())[1:]))
+CHANGED = tar(ARTICLES | {next(iter(ARTICLES)): TEXT.format(8).encode()})
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path, monkeypatch) -> Path:
+    """A process that has asked nobody, a cache of its own, a corpus of 18 articles."""
+    counts = {category: (2, "") for category in data.LIVEDOOR}
+    monkeypatch.setattr(data, "LIVEDOOR", counts)
+    monkeypatch.setattr(data, "LIVEDOOR_DIGEST", DIGEST)
+    monkeypatch.setattr(data, "_answers", {})
+    monkeypatch.setattr(data, "_waited", 0.0)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("GLASSBOX_ORIGIN", raising=False)
+    return tmp_path / "cache" / "glass-box" / data.LIVEDOOR_FILE
+
+
+@contextmanager
+def origin(monkeypatch, content=GOOD, length=None, status=200, before=None, end=None):
+    """A server of one file. It can promise more bytes than it sends, and wait."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            asked.append(f"{self.command} {self.path}")
+            if before and self.command == "GET":
+                before()
+            self.send_response(status)
+            self.send_header("Content-Length", str(length or len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+                self.wfile.flush()
+                if end:
+                    end()
+
+        do_HEAD = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/files"
+    monkeypatch.setenv("GLASSBOX_ORIGIN", address)
+    try:
+        yield asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def black_hole():
+    """An address that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}/files"
+
+
+def refused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        return f"http://127.0.0.1:{gone.getsockname()[1]}/files"
+
+
+def put(cached: Path, content: bytes) -> None:
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+
+
+def assert_default(dataset: data.Dataset, *reasons: str) -> None:
+    assert not dataset.is_full
+    assert len(dataset) >= 120
+    assert all(reason in repr(dataset) for reason in ("default", *reasons))
+
+
+# --- It comes --------------------------------------------------------------------
+
+
+def test_the_archive_comes_from_its_origin_once_and_then_from_the_cache(
+    monkeypatch, cached
+):
+    with origin(monkeypatch) as asked:
+        first = data.livedoor()
+        second = data.livedoor()
+        path = f"/files/{data.LIVEDOOR_FILE}"
+        assert asked == [f"HEAD {path}", f"GET {path}"]
+    assert first.is_full and first.notice == "" and first.rows == second.rows
+    assert cached.read_bytes() == GOOD
+    assert [found.name for found in cached.parent.iterdir()] == [cached.name]
+    assert list(first) == first.rows and len(first) == 18
+    assert first.rows[0] == {
+        "url": "http://example.org/12",
+        "date": "2012-01-02T03:04:05+0900",
+        "title": "題12",
+        "content": "本文12\n\n終わり",
+        "category": "dokujo-tsushin",
+    }
+
+
+def test_a_repacked_copy_with_other_files_passes(monkeypatch):
+    others = {"./text/README.txt": b"", "text/smax/LICENSE.txt": b"", "smax-1.txt": b""}
+    shuffled = {f"./{name}": ARTICLES[name] for name in reversed(ARTICLES)}
+    with origin(monkeypatch, tar(others | shuffled, mode="w")):
+        assert data.livedoor().is_full
+
+
+def test_the_display_says_what_it_is_and_names_no_address_of_this_run(monkeypatch):
+    with origin(monkeypatch):
+        full = data.livedoor()
+    assert repr(full) == (
+        "livedoor: 18 articles, 153 characters · Livedoor News Corpus, "
+        "https://www.rondhuit.com/download/ldcc-20140209.tar.gz · "
+        "CC BY-ND 2.1 JP, credit by category"
+    )
+    assert full._repr_mimebundle_() == {
+        "text/plain": repr(full),
+        "application/vnd.glassbox.data+json": {"name": "livedoor", "is_full": True},
+    }
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_copy(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file, so no folder can be made below it")
+    with origin(monkeypatch) as asked:
+        assert data.livedoor().is_full
+        dataset = data.livedoor()
+    assert dataset.is_full and "not kept" in repr(dataset)
+    assert len(asked) == 3  # one HEAD, and a GET for each load
+
+
+TWO = """
+import json, sys
+from lib import data
+data.LIVEDOOR = {category: (2, "") for category in data.LIVEDOOR}
+data.LIVEDOOR_DIGEST = sys.argv[1]
+dataset = data.livedoor()
+print(json.dumps([dataset.is_full, len(dataset), dataset.notice]))
+"""
+
+
+def run_python(script: str, *arguments: str, home: Path, **variables: str):
+    """A fresh Python whose home and cache are `home`."""
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env=os.environ | places | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_at_once_both_get_a_good_copy(monkeypatch, tmp_path):
+    both = threading.Barrier(2, timeout=60)  # neither is served before both ask
+    with origin(monkeypatch, before=both.wait) as asked:
+        address = os.environ["GLASSBOX_ORIGIN"]
+        processes = [
+            run_python(TWO, DIGEST, home=tmp_path, GLASSBOX_ORIGIN=address)
+            for _ in range(2)
+        ]
+        results = [process.communicate(timeout=60) for process in processes]
+    assert sum(line.startswith("GET") for line in asked) == 2
+    assert [(json.loads(out), err) for out, err in results] == [
+        ([True, 18, ""], "")
+    ] * 2
+    kept = [found for found in tmp_path.rglob("*") if found.is_file()]
+    assert [found.name for found in kept] == [data.LIVEDOOR_FILE]
+    assert kept[0].read_bytes() == GOOD
+
+
+@needs_hub
+def test_the_full_archive_through_loopback(monkeypatch, cached):
+    monkeypatch.undo()  # the real corpus's counts and digest
+    monkeypatch.setattr(data, "_answers", {})
+    monkeypatch.setattr(pooch, "os_cache", lambda project: cached.parent)
+    with Hub(os.environ["HUB"]) as hub:
+        for variable, value in hub.environment.items():
+            monkeypatch.setenv(variable, value)
+        data.livedoor()
+        asked = len(hub.requests)
+        start = time.process_time()
+        full = data.livedoor()
+        seconds = time.process_time() - start
+        assert len(hub.requests) == asked  # the second time from the cache
+    assert full.is_full and len(full) == 7367
+    assert {row["category"] for row in full} == set(data.LIVEDOOR)
+    assert all(all(row.values()) for row in full)
+    assert repr(full).startswith("livedoor: 7,367 articles, 8,997,899 characters")
+    assert seconds < 3
+
+
+# --- Nobody answers --------------------------------------------------------------
+
+LOST = """
+import json, socket, sys, time
+from lib import data
+if sys.argv[1] == "slow names":
+    socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+start = time.monotonic()
+data.livedoor()
+dataset = data.livedoor()
+others = [data.reachable(url) for url in sys.argv[2:]]
+print(json.dumps([time.monotonic() - start, others, repr(dataset)]))
+"""
+
+
+@pytest.mark.parametrize("case", ["refused", "black hole", "slow names"])
+def test_an_origin_out_of_reach_costs_a_whole_process_at_most_three_seconds(
+    case, tmp_path
+):
+    with black_hole() as silent, black_hole() as other:
+        address = refused_address() if case == "refused" else silent
+        process = run_python(LOST, case, other, home=tmp_path, GLASSBOX_ORIGIN=address)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and err == ""
+    seconds, others, shown = json.loads(out)
+    print(f"{case}: {seconds:.2f} s lost")
+    assert seconds <= 3
+    assert others == [False]
+    reason = "cannot be reached" if case == "refused" else "does not answer"
+    assert "the embedded default" in shown and reason in shown
+
+
+def test_silent_addresses_share_one_patience(monkeypatch):
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    start = time.monotonic()
+    with black_hole() as first, black_hole() as second:
+        assert not data.reachable(first)
+        assert not data.reachable(second)
+        assert not data.reachable(second)
+    assert time.monotonic() - start < 1.5
+
+
+def test_reachable_is_any_answer(monkeypatch):
+    with origin(monkeypatch, status=404) as asked:
+        assert data.reachable(os.environ["GLASSBOX_ORIGIN"])
+        assert data.reachable(os.environ["GLASSBOX_ORIGIN"])
+        assert len(asked) == 1
+    assert not data.reachable("http://")
+
+
+def test_a_wrong_address_is_named(monkeypatch):
+    monkeypatch.setenv("GLASSBOX_ORIGIN", "127.0.0.1/files")
+    with pytest.raises(ValueError, match=r"GLASSBOX_ORIGIN.*'127\.0\.0\.1/files'"):
+        data.livedoor()
+
+
+# --- It comes cut ----------------------------------------------------------------
+
+
+def test_a_cut_connection_gives_the_default_and_is_not_tried_again(monkeypatch, cached):
+    half = GOOD[: len(GOOD) // 2]
+    with origin(monkeypatch, half, length=len(GOOD)) as asked:
+        assert_default(data.livedoor(), "stopped half-way", data.LIVEDOOR_FILE)
+        assert_default(data.livedoor(), "stopped half-way")
+        assert len(asked) == 2  # one HEAD, one GET
+    assert list(cached.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "end"])
+def test_a_stalled_connection_counts_as_cut(moment, monkeypatch):
+    assert data.STALLED < 3
+    monkeypatch.setattr(data, "STALLED", 0.3)
+    over = threading.Event()
+    stall = {moment: lambda: over.wait(20)}
+    with origin(monkeypatch, GOOD[:100], length=len(GOOD), **stall):
+        start = time.monotonic()
+        assert_default(data.livedoor(), "stopped half-way")
+        assert_default(data.livedoor(), "stopped half-way")
+        assert time.monotonic() - start < 3
+        over.set()
+
+
+def test_an_origin_without_the_file_is_still_asked_for_others(monkeypatch):
+    with origin(monkeypatch, status=404) as asked:
+        assert_default(data.livedoor(), "status 404")
+        with pytest.raises(data.Unreachable, match=r"other\.txt.*404"):
+            data.fetch_file("other.txt", "http://unused", Path.read_bytes)
+        assert len(asked) == 3
+
+
+# --- It comes wrong --------------------------------------------------------------
+
+WRONG = {
+    "truncated": (GOOD[: len(GOOD) // 2], "expected a whole tar archive, got"),
+    "empty": (b"", "expected a whole tar archive, got"),
+    "a web page": (b"<html>Please log in</html>", "expected a whole tar archive, got"),
+    "counts": (ONE_SHORT, "movie-enter: expected 2 articles, got 1"),
+    "digest": (CHANGED, f"expected sha256 {DIGEST}, got [0-9a-f]{{64}}$"),
+    "not the corpus": (tar({"a.txt": b"a"}), "smax: expected 2 articles, got 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_download_is_an_error_and_is_not_kept(case, monkeypatch, cached):
+    content, told = WRONG[case]
+    with origin(monkeypatch, content):
+        with pytest.raises(data.DataError, match=told) as caught:
+            data.livedoor()
+        url = f"{os.environ['GLASSBOX_ORIGIN']}/{data.LIVEDOOR_FILE}: "
+        assert str(caught.value).startswith(url)
+    assert list(cached.parent.iterdir()) == []
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("../outside.txt"),
+        member("text/../../outside.txt"),
+        member("text/smax/.."),
+        member("/etc/outside"),
+        member(".//etc/outside"),
+        member("text/smax/smax-9.txt", tarfile.SYMTYPE, "/etc/hostname"),
+        member("text/smax/smax-9.txt", tarfile.LNKTYPE, "../../outside"),
+        member("text/pipe", tarfile.FIFOTYPE),
+        member("text/device", tarfile.CHRTYPE),
+    ],
+    ids=lambda info: f"{info.name} {info.type.decode()}",
+)
+def test_a_member_that_leads_outside_is_refused(bad, monkeypatch, tmp_path):
+    with (
+        origin(monkeypatch, tar(ARTICLES, bad)),
+        pytest.raises(data.DataError, match=re.escape(bad.name.removeprefix("./"))),
+    ):
+        data.livedoor()
+    assert not any(found.is_file() for found in tmp_path.rglob("*"))
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_a_changed_byte_never_changes_an_article(tmp_path_factory, place, change):
+    path = tmp_path_factory.mktemp("changed") / "archive"
+    changed = bytearray(GOOD)
+    changed[place] ^= change
+    path.write_bytes(changed)
+    try:
+        rows = data._read_livedoor(path)
+    except data.DataError:
+        return
+    path.write_bytes(GOOD)
+    assert rows == data._read_livedoor(path)
+
+
+# --- The cached file -------------------------------------------------------------
+
+
+def test_a_good_cached_file_is_neither_asked_for_nor_replaced(monkeypatch, cached):
+    put(cached, GOOD)
+    with origin(monkeypatch, CHANGED) as asked:
+        assert data.livedoor().is_full
+    assert asked == [] and cached.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("damaged", [GOOD[:-50], CHANGED, b""])
+def test_a_damaged_cached_file_is_named_and_refused(damaged, monkeypatch, cached):
+    put(cached, damaged)
+    monkeypatch.setenv("GLASSBOX_ORIGIN", refused_address())
+    assert_default(data.livedoor(), f"{cached} was refused", "expected", "got")
+    assert cached.read_bytes() == damaged
+
+
+def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(monkeypatch, cached):
+    put(cached, GOOD[:-50])
+    with (
+        origin(monkeypatch, CHANGED),
+        pytest.raises(data.DataError, match="expected sha256"),
+    ):
+        data.livedoor()
+    assert cached.read_bytes() == GOOD[:-50]
+    with origin(monkeypatch, GOOD):
+        dataset = data.livedoor()
+    assert dataset.is_full and f"{cached} was refused" in repr(dataset)
+    assert cached.read_bytes() == GOOD
+    assert data.livedoor().notice == ""
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(monkeypatch, cached):
+    cached.mkdir(parents=True)
+    with origin(monkeypatch):
+        dataset = data.livedoor()
+    assert dataset.is_full and "was refused" in dataset.notice
+    assert "not kept" in dataset.notice
+
+
+# --- The embedded default --------------------------------------------------------
+
+
+def runs(row: dict[str, str], length: int = 20) -> set[str]:
+    texts = (row["title"], row["content"])
+    return {t[i : i + length] for t in texts for i in range(len(t) - length + 1)}
+
+
+def test_the_embedded_articles_have_the_schema_and_the_size():
+    rows = data._embedded_articles()
+    assert len(rows) >= 120
+    assert {row["category"] for row in rows} == set(data.LIVEDOOR)
+    assert len({row["url"] for row in rows}) == len(rows)
+    for row in rows:
+        assert list(row) == ["url", "date", "title", "content", "category"]
+        assert re.fullmatch(rf"glass-box:{row['category']}/\d+", row["url"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0900", row["date"])
+        assert row["title"] and len(row["content"]) >= 300, row["url"]
+        kana = len(re.findall(r"[ぁ-ゖァ-ヺ]", row["content"]))
+        assert kana > len(row["content"]) / 4, row["url"]
+
+
+def test_no_two_embedded_articles_share_a_run_of_20_characters():
+    seen: dict[str, str] = {}
+    for row in data._embedded_articles():
+        for run in runs(row):
+            assert run not in seen, f"{row['url']} and {seen[run]}: {run}"
+        seen |= dict.fromkeys(runs(row), row["url"])
+
+
+@needs_hub
+def test_no_embedded_article_copies_the_corpus(monkeypatch):
+    monkeypatch.undo()
+    ours = set().union(*map(runs, data._embedded_articles()))
+    for row in data._read_livedoor(FULL):
+        shared = ours & runs(row)
+        assert not shared, f"{row['url']}: {shared}"
