@@ -11,6 +11,8 @@ import warnings
 import numpy as np
 import torch
 
+from lib import figures
+
 
 def setup(seed: int = 0) -> None:
     """Make a notebook's results repeatable and its figures look like the book's.
@@ -26,9 +28,6 @@ def setup(seed: int = 0) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
-
-    from lib import figures  # imported late: the theme needs seaborn, which is slow
-
     figures.theme()
 
 

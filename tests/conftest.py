@@ -1,0 +1,74 @@
+"""One browser for the tests that need one: the Chromium that the system has."""
+
+import os
+import shutil
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Our own pages only: the sandbox needs rights that containers lack.
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
+MISSING = f"no browser: none of {', '.join(NAMES)} is installed"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Without a browser skip, all in one line of the report; under CI=true fail."""
+    wanted = "browser" in getattr(item, "fixturenames", ())
+    if wanted and PROGRAM is None and os.environ.get("CI") != "true":
+        pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    if PROGRAM is None:
+        pytest.fail(MISSING, pytrace=False)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(url, **context options) -> page; the test fails if the page complains.
+
+    `page.requests` lists what the page asked other places for (not file: and data:).
+    """
+    contexts, problems = [], []
+
+    def opened(url, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.requests = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                problems.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith(("file:", "data:"))
+                else page.requests.append(request.url)
+            ),
+        )
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not problems, problems

@@ -1,0 +1,351 @@
+"""Figures: the theme's promises, heat maps, GIFs, and the replay's HTML."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib_fontja
+import numpy as np
+import pytest
+import torch
+from matplotlib import colors, font_manager
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from lib import figures
+
+
+@pytest.fixture(autouse=True)
+def theme():
+    figures.theme()
+    yield
+    plt.close("all")
+
+
+def picture(figure):
+    return figures._pixels(figure)
+
+
+def drawing(i):
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.plot([0, 1], [0, i])
+    ax.set(xlim=(0, 1), ylim=(0, 10))
+    return figure
+
+
+def replay(alt="Bars meet the outline.", frames=5, label="step"):
+    heights = np.linspace(0, 1, frames)[:, None] * np.array([1, 2 / 3, 1 / 3])
+    words = {"xlabel": "value", "ylabel": "count"}
+    return figures.replay(
+        [
+            figures.bars("Bars", [0, 1, 2, 3], heights, target=heights[-1], **words),
+            figures.lines("Lines", np.arange(frames), {"a": heights[:, 0]}, **words),
+            figures.matrix(
+                "Map",
+                heights[:, None] * [[[1], [-2]]],
+                "ab",
+                "xyz",
+                signed=True,
+                **words,
+            ),
+        ],
+        [f"{label} {i}" for i in range(frames)],
+        alt=alt,
+    )
+
+
+# --- Theme ----------------------------------------------------------------------------
+
+
+def test_theme_is_the_same_when_set_twice():
+    before = dict(plt.rcParams)
+    figures.theme()
+    assert dict(plt.rcParams) == before
+
+
+def test_seven_inches_are_at_least_700_pixels():
+    assert picture(plt.figure(figsize=(7, 3))).shape[1] >= 700
+
+
+def test_fonts_come_with_the_packages():
+    for family in plt.rcParams["font.family"]:
+        path = font_manager.findfont(family, fallback_to_default=False)
+        assert "site-packages" in path or matplotlib_fontja.get_font_path() in path
+
+
+@pytest.mark.parametrize("text", ["日本語のソフトウェア", "▁the − 3.5 × 10⁻³ ｶﾅ ー～"])
+def test_every_character_has_a_glyph(text, recwarn):
+    def inked(words):
+        figure, ax = plt.subplots(figsize=(4, 1))
+        ax.set_title(words)
+        return picture(figure)
+
+    assert (inked(text) != inked(text[:-1])).any()
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_categories_stand_out_on_white_and_on_the_dark_page():
+    def contrast(a, b):
+        high, low = sorted((figures._luminance(a), figures._luminance(b)), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    for colour in map(colors.to_rgb, figures.CATEGORIES):
+        for ground in ("white", "#14181e", "#222832"):
+            assert contrast(colour, colors.to_rgb(ground)) >= 3
+    assert len(figures.STYLES) == len(figures.CATEGORIES)
+
+
+# --- Heat map -------------------------------------------------------------------------
+
+
+def test_heatmap_labels_numbers_and_scale():
+    _, ax = plt.subplots(figsize=(6, 4))
+    weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]], requires_grad=True)
+    image = figures.token_heatmap(ax, weights, ["猫", "cat"], ["the", "mat"], title="t")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["the", "mat"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["猫", "cat"]
+    assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.25", "0.75"]
+    # Numbers on light cells are black, on dark cells white.
+    assert [text.get_color() for text in ax.texts[:2]] == ["black", "white"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("key", "query")
+    assert image.get_clim() == (0, 1) and image.get_label() == "weight"
+
+
+def test_heatmap_signed_and_crowded():
+    _, ax = plt.subplots(figsize=(3, 3))
+    tokens = [f"token{i}" for i in range(40)]
+    image = figures.token_heatmap(ax, np.zeros((40, 40)), tokens, tokens, signed=True)
+    assert image.get_clim() == (-1, 1) and image.get_cmap().name == figures.DIVERGING
+    assert not ax.texts
+    assert len(ax.get_xticks()) < 40
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+
+
+def test_heatmap_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"values must have shape \(2, 3\), got"):
+        figures.token_heatmap(plt.figure().gca(), np.zeros((3, 2)), "ab", "abc")
+
+
+# --- Animation ------------------------------------------------------------------------
+
+
+def frames_of(gif):
+    with Image.open(io.BytesIO(gif)) as image:
+        for i in range(image.n_frames):
+            image.seek(i)
+            yield np.asarray(image.convert("RGB"), float), image.info["duration"]
+
+
+def test_animation_has_its_frames_and_holds_the_last():
+    result = figures.animation(drawing, 6, fps=10, hold=15)
+    pictures, durations = zip(*frames_of(result.data), strict=True)
+    assert len(pictures) == 6
+    assert durations == (100,) * 5 + (1500,)
+    assert result.seconds == 2.0
+    with Image.open(io.BytesIO(result.data)) as image:
+        assert image.info["loop"] == 2  # finite: it rests on its last frame
+    assert len(result.data) < 100_000
+    assert not plt.get_fignums()  # nothing left for the notebook to show
+
+
+def test_animation_shows_what_was_drawn_and_how_far_it_is():
+    result = figures.animation(drawing, 3)
+    for i, (shown, _) in enumerate(frames_of(result.data)):
+        drawn = picture(drawing(i)).astype(float)
+        assert np.abs(shown[:-5] - drawn).mean() < 0.5
+        dark = (shown[-1].mean(axis=-1) < 150).mean()
+        assert dark == pytest.approx((i + 1) / 3, abs=0.01)
+
+
+def test_white_stays_white_in_a_crowded_palette():
+    def draw(i):
+        figure, ax = plt.subplots(figsize=(4, 3))
+        ax.imshow(np.random.default_rng(i).random((60, 60, 3)))
+        return figure
+
+    for shown, _ in frames_of(figures.animation(draw, 2).data):
+        assert (shown[0, 0] == 255).all()
+
+
+def test_animation_may_draw_into_one_figure():
+    figure, ax = plt.subplots(figsize=(3, 2))
+
+    def draw(i):
+        ax.clear()
+        ax.plot([0, i])
+        return figure
+
+    pictures = [shown for shown, _ in frames_of(figures.animation(draw, 3).data)]
+    assert (pictures[0] != pictures[2]).any()
+
+
+def test_equal_frames_still_count():
+    assert len(list(frames_of(figures.animation(lambda i: drawing(1), 4).data))) == 4
+
+
+def test_animation_is_deterministic():
+    first, second = (figures.animation(drawing, 4, alt="a") for _ in range(2))
+    assert first.data == second.data
+    assert first._repr_mimebundle_() == second._repr_mimebundle_()
+
+
+def test_animation_is_displayed_as_gif():
+    data, metadata = figures.animation(
+        drawing, 2, alt="A line rises."
+    )._repr_mimebundle_()
+    assert base64.b64decode(data["image/gif"])[:6] == b"GIF89a"
+    assert data["text/plain"] == "animation: 2 frames, 1.6 s"
+    assert metadata == {"image/gif": {"alt": "A line rises."}}
+
+
+def test_animation_above_one_megabyte_is_refused():
+    noise = np.random.default_rng(0)
+
+    def draw(i):
+        figure = plt.figure(figsize=(6, 6))
+        figure.figimage(noise.random((600, 600)))
+        return figure
+
+    with pytest.raises(ValueError, match=r"GIF has [\d,]+ bytes, at most 1,000,000"):
+        figures.animation(draw, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"frames": 1, "fps": 0}, "fps must be > 0"),
+        ({"frames": 1, "hold": 0}, "hold >= 1"),
+    ],
+)
+def test_animation_names_a_bad_argument(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        figures.animation(drawing, **arguments)
+
+
+def test_animation_refuses_figures_of_two_sizes():
+    with pytest.raises(ValueError, match="figures of one size, got"):
+        figures.animation(lambda i: plt.figure(figsize=(2 + i, 2)), 2)
+
+
+# --- Replay ---------------------------------------------------------------------------
+
+
+class Reader(HTMLParser):
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def payload(source):
+    return json.loads(re.search(r'\)\("[0-9a-f]{12}", (.*)\);\n</script>', source)[1])
+
+
+def test_replay_html_is_one_element_with_its_still():
+    alt = 'Bars "meet" <the outline> & stay.'
+    reader = Reader(replay(alt)._repr_html_())
+    assert reader.open == []
+    assert [tag for tag, _ in reader.tags] == ["div", "img", "script"]
+    image = reader.tags[1][1]
+    assert image["alt"] == alt
+    png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+    with Image.open(io.BytesIO(png)) as still:
+        assert still.width >= 700
+        last = picture(replay().draw(4)).astype(float)
+        assert np.abs(np.asarray(still.convert("RGB")) - last).mean() < 0.5
+
+
+def test_replay_asks_nobody_for_anything():
+    source = replay()._repr_html_().replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|//\w+\.\w+/|@import|fetch\(|import\(", source)
+
+
+def test_replay_script_is_small():
+    assert len(figures._script().encode()) < 10_240
+
+
+def test_a_label_cannot_end_the_script():
+    source = replay(label="</script><b>")._repr_html_()
+    assert source.count("</script>") == 1
+    assert payload(source)["labels"][0] == "</script><b> 0"
+
+
+def test_replay_numbers_are_rounded():
+    source = replay()._repr_html_()
+    data = payload(source)
+    assert data["panels"][0]["frames"][4] == [1, 0.667, 0.333]
+    script = source[source.rindex('", {"alt"') :]
+    assert not re.search(r"\d\.\d{5}|\d\.0[,\]]|NaN|Infinity", script)
+
+
+def test_replay_is_deterministic_and_its_key_is_its_content():
+    bundles = [replay()._repr_mimebundle_() for _ in range(2)]
+    assert bundles[0] == bundles[1]
+    assert set(bundles[0]) == {"text/html", "text/plain"}
+    assert bundles[0]["text/plain"] == "replay: 5 frames; Bars meet the outline."
+    keys = {
+        re.search('data-replay="(.*?)"', r._repr_html_())[1]
+        for r in (replay(), replay("B"))
+    }
+    assert len(keys) == 2
+
+
+def test_replay_and_its_gif_show_the_same_frames():
+    player = replay()
+    gif = player.animation()
+    shown = list(frames_of(gif.data))
+    assert len(shown) == len(player.labels) and gif.alt == player.alt
+    for i, (frame, _) in enumerate(shown):
+        assert np.abs(frame[:-5] - picture(player.draw(i))).mean() < 0.5
+    assert not plt.get_fignums()
+
+
+def test_replay_axes_stay_while_it_plays():
+    player = replay()
+
+    def axes():
+        return [
+            (ax.get_xlim(), ax.get_ylim(), ax.get_position().bounds)
+            for ax in player.draw(0).axes
+        ]
+
+    first = axes()
+    player.draw(3)
+    assert axes() == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["a"]}, "labels has 1 entries, panel 'B' has 2 frames"),
+        ({"labels": []}, "labels must hold one label for each frame, got none"),
+        ({"alt": " "}, "alt must say"),
+        ({"columns": 0}, "columns must be at least 1, got 0"),
+        ({"panels": []}, "panels must hold at least one panel"),
+    ],
+)
+def test_replay_names_a_bad_argument(change, message):
+    panel = figures.bars("B", [0, 1], [[1], [2]], xlabel="x", ylabel="y")
+    arguments = {"panels": [panel], "labels": ["a", "b"], "alt": "x"} | change
+    with pytest.raises(ValueError, match=message):
+        figures.replay(**arguments)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_replay_of_few_frames(frames):
+    panel = figures.bars("B", [0, 1], np.ones((frames, 1)), xlabel="x", ylabel="y")
+    player = figures.replay([panel], ["a", "b"][:frames], alt="x", columns=3)
+    assert len(list(frames_of(player.animation().data))) == frames
+    assert payload(player._repr_html_())["labels"] == ["a", "b"][:frames]

@@ -1,0 +1,159 @@
+"""Panels: what they refuse, how they round, where their ticks are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import panels
+
+WORDS = {"xlabel": "x", "ylabel": "y"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: panels.bars("t", [0, 1, 2], [[1, 2, 3]], **WORDS),
+            r"heights must have shape \(any, 2\), got \(1, 3\)",
+        ),
+        (
+            lambda: panels.bars("t", [0, 1, 2], [1, 2], **WORDS),
+            r"heights must have shape \(any, 2\), got \(2,\)",
+        ),
+        (
+            lambda: panels.bars("t", [0, 1], np.zeros((0, 1)), **WORDS),
+            r"heights must have shape \(any, 1\), got \(0, 1\)",
+        ),
+        (lambda: panels.bars("t", [0, 0], [[1]], **WORDS), "edges must increase"),
+        (
+            lambda: panels.bars("t", [0, 1], [[1]], target=[1, 2], **WORDS),
+            r"target must have shape \(1\), got \(2,\)",
+        ),
+        (
+            lambda: panels.bars("t", [0, 1], [[1]], ylim=(2, 1), **WORDS),
+            "ylim must increase, got 2 and 1",
+        ),
+        (
+            lambda: panels.bars("t", [0, 1], [[np.nan]], **WORDS),
+            "heights must be finite, got NaN",
+        ),
+        (lambda: panels.lines("t", [0, 1], {}, **WORDS), "ys must hold"),
+        (
+            lambda: panels.lines("t", [0, 1], {"loss": [1, 2, 3]}, **WORDS),
+            r"ys\['loss'\] must have shape \(2\), got \(3,\)",
+        ),
+        (
+            lambda: panels.lines("t", [0, 1], {"loss": [1, np.inf]}, **WORDS),
+            r"ys\['loss'\] must be finite",
+        ),
+        (lambda: panels.lines("t", [1, 0], {"a": [1, 2]}, **WORDS), "x must increase"),
+        (
+            lambda: panels.lines(
+                "t", [0, 1], {"a": np.ones((2, 2)), "b": np.ones((3, 2))}, **WORDS
+            ),
+            r"ys must have one number of frames, got \[2, 3\]",
+        ),
+        (
+            lambda: panels.lines("t", [0, 1], {"a": [1, 2]}, marker=[0, 3], **WORDS),
+            "marker must lie within x, 0 to 1",
+        ),
+        (
+            lambda: panels.lines("t", [0, 1], {"a": [0, 2]}, yscale="log", **WORDS),
+            r"ys\['a'\] must be above zero on a log scale, got 0",
+        ),
+        (
+            lambda: panels.lines("t", [0, 1], {"a": [1, 2]}, yscale="root", **WORDS),
+            "yscale must be 'linear' or 'log', got 'root'",
+        ),
+        (
+            lambda: panels.matrix("t", np.ones((1, 2, 2)), "ab", "abc", **WORDS),
+            r"values must have shape \(any, 2, 3\), got \(1, 2, 2\)",
+        ),
+        (
+            lambda: panels.matrix("t", np.ones((1, 1, 1)), "a", "b", **WORDS),
+            "vmin must be below vmax, got 1.0 and 1.0",
+        ),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_frames_are_those_of_the_data():
+    assert panels.bars("t", [0, 1, 2], np.ones((7, 2)), **WORDS).frames == 7
+    moving = {"now": np.ones((5, 3)), "start": np.ones(3)}
+    assert panels.lines("t", [0, 1, 2], moving, **WORDS).frames == 5
+    still = {"loss": np.ones(3)}
+    assert panels.lines("t", [0, 1, 2], still, **WORDS).frames == 3
+    assert panels.lines("t", [0, 1, 2], still, marker=[0, 2], **WORDS).frames == 2
+    assert panels.lines("t", [0, 1, 2], still, marker=False, **WORDS).frames is None
+
+
+def test_marker_lies_on_its_curve():
+    data = panels.lines(
+        "t", [0, 10, 20], {"a": [0, 1, 0]}, marker=[0, 5, 20], **WORDS
+    ).data
+    assert data["at"] == [[0], [5], [20]]
+    assert data["marks"] == [[0], [0.5], [0]]
+
+
+def test_tensors_are_taken():
+    heights = torch.ones(2, 3, requires_grad=True)
+    assert panels.bars("t", torch.arange(4), heights, **WORDS).frames == 2
+
+
+def test_signed_scale_is_centred_on_zero():
+    data = panels.matrix(
+        "t", [[[-1.0, 3.0]]], ["r"], ["a", "b"], signed=True, **WORDS
+    ).data
+    assert data["v"] == [-3, 3]
+    assert data["ramp"] == "diverging"
+
+
+def test_log_scale_has_powers_of_ten():
+    data = panels.lines(
+        "t", [0, 1], {"a": [1e-6, 1e6]}, yscale="log", marker=False, **WORDS
+    ).data
+    assert data["series"][0]["y"] == [-6, 6]
+    assert [data["yticks"][0][1], data["yticks"][-1][1]] == ["10⁻⁶", "10⁶"]
+    near = panels.lines("t", [0, 1], {"a": [1, 9]}, yscale="log", **WORDS).data
+    assert [text for _, text in near["yticks"]] == ["1", "2", "5", "10"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.0, "0"), (-2.5, "−2.5"), (20000, "20,000"), (1e-5, "10⁻⁵")],
+)
+def test_tick_texts(value, text):
+    assert panels._text(value) == text
+
+
+numbers = st.floats(-1e9, 1e9).filter(lambda v: v == 0 or abs(v) > 1e-9)
+
+
+@settings(deadline=None)  # a loaded machine is slow
+@given(st.lists(numbers, min_size=1, max_size=20))
+def test_rounding_keeps_four_digits_of_the_largest(values):
+    rounded = panels._rounded(np.array(values))
+    largest = max(map(abs, values))
+    assert np.allclose(rounded, values, rtol=0, atol=6e-4 * largest)
+    for text in json.loads(json.dumps(rounded), parse_float=str, parse_int=str):
+        digits = text.lstrip("-").split("e")[0].replace(".", "").strip("0")
+        assert len(digits) <= 4, text
+
+
+@settings(deadline=None)  # a loaded machine is slow
+@given(numbers, st.floats(1e-6, 1e6))
+def test_ticks_lie_within_the_limits(low, span):
+    high = low + span * max(
+        1, abs(low) / 1e3
+    )  # a range that four digits can tell apart
+    ticks = panels._ticks(low, high)
+    room = 1e-3 * max(abs(low), abs(high))
+    assert len(ticks) <= 6
+    assert all(low - room <= value <= high + room for value, _ in ticks)
