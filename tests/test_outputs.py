@@ -23,9 +23,11 @@ figure, axes = plt.subplots(figsize=(7, 3), dpi=110)
 axes.plot([0, 1, 2], [0, 1, 4], linewidth={width})
 axes.text(0.5, 2, "loss 0.{digit}17", fontsize=8)
 plt.show()"""
-HTML = """\
-from IPython.display import HTML
-HTML('<script type="application/json">[1.0, {value}]</script><p>{word}</p>')"""
+REPLAY_CODE = """\
+from lib import figures
+heights = [[1.0, {value}], [1.0, 2.0]]
+panel = figures.bars("heights", [0, 1, 2], heights, xlabel="x", ylabel="y", ylim=(0, 9))
+figures.replay([panel], ["first", "last"], alt="{word}")"""
 DATA = """\
 from IPython.display import display
 display({{"application/vnd.glassbox.data+json": {{"name": "livedoor", "is_full": {full}}},
@@ -38,7 +40,7 @@ def cells(
     return [
         new_code_cell(f'print("largest difference 1e-7")\nprint("{text}")'),
         new_code_cell(FIGURE.format(width=width, digit=digit)),
-        new_code_cell(HTML.format(word=word, value=value)),
+        new_code_cell(REPLAY_CODE.format(word=word, value=value)),
         new_code_cell(
             DATA.format(rows=rows, full=full), metadata={"tags": ["livedoor"]}
         ),
