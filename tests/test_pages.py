@@ -1,0 +1,220 @@
+"""The pages without code: roadmaps hold together, what they say of the project is so."""
+
+import io
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import roadmap
+import yaml
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+import notebooks
+
+ROOT = Path(__file__).parent.parent
+MAPS = sorted(ROOT.glob("book/roadmap-*.md"))
+BODY = re.compile(r"^```\{roadmap\} .+?\n(.*?)^```$", re.M | re.S)
+EXAMPLE = """
+- part: Before
+  steps:
+    - {id: algebra, label: Algebra, after: multiply, needs: [], read: {A book: "https://example.org"}}
+    - {id: code, label: Code & torch, after: write, needs: [], read: {A page: "https://example.org"}}
+- part: Here
+  steps:
+    - {id: net, label: Networks, after: train one, needs: [algebra, code], chapter: parts/net}
+    - {id: block, label: A block, after: build one, needs: [net, algebra], chapter: parts/block}
+    - {id: model, label: A model, after: build one, needs: [block, code], chapter: parts/model}
+"""
+each_map = pytest.mark.parametrize("page", MAPS, ids=lambda page: page.stem)
+
+
+def steps_of(page):
+    return roadmap.parse(BODY.search(page.read_text("utf8"))[1])
+
+
+# The list of steps
+
+
+def test_steps():
+    steps = roadmap.parse(EXAMPLE)
+    assert list(steps) == ["algebra", "code", "net", "block", "model"]
+    assert steps["net"].needs == ("algebra", "code") and steps["net"].part == "Here"
+    assert steps["algebra"].read == ("A book", "https://example.org")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("needs: [net, algebra]", "needs: [nets]"),
+            "'block' needs 'nets', which is no",
+        ),
+        (("id: block", "id: net"), "'net' stands twice"),
+        (("needs: [algebra, code]", "needs: [model]"), "net → model → block → net"),
+        (("needs: [algebra, code]", "needs: [net]"), "net → net"),
+        (("id: code", "identity: code"), "has the keys"),
+        ((", chapter: parts/net", ""), "one of chapter and read"),
+        (("- part: Here", "- Here"), "not a list of parts"),
+        (("after: train one", "after: [train"), "not a list of parts"),
+    ],
+)
+def test_faults(change, message):
+    with pytest.raises(roadmap.Fault, match=re.escape(message)):
+        roadmap.parse(EXAMPLE.replace(*change, 1))
+
+
+def test_a_step_stands_after_what_it_needs():
+    before, here = EXAMPLE.split("- part: Here")
+    with pytest.raises(roadmap.Fault, match="'net' stands before 'algebra'"):
+        roadmap.parse("- part: Here" + here + before)
+
+
+def test_depths_and_arrows():
+    steps = roadmap.parse(EXAMPLE)
+    depth = {"algebra": 0, "code": 0, "net": 1, "block": 2, "model": 3}
+    assert roadmap.depths(steps) == depth
+    drawn = {("algebra", "net"), ("code", "net"), ("net", "block"), ("block", "model")}
+    assert set(roadmap.arrows(steps)) == drawn  # what follows from these is left out
+
+
+# The drawing
+
+
+@each_map
+def test_boxes_do_not_touch_and_arrows_lead_down(page):
+    steps = steps_of(page)
+    boxes, lines, width, height = roadmap.lay_out(steps)
+    depth = roadmap.depths(steps)
+    assert set(boxes) == set(steps) and width <= 800
+    for name, (x, y) in boxes.items():
+        assert 0 <= x <= width - roadmap.WIDTH and 0 <= y <= height - roadmap.HEIGHT
+        for other, (u, v) in boxes.items():
+            assert other == name or y != v or abs(x - u) >= roadmap.WIDTH
+        for need in steps[name].needs:
+            assert boxes[need][1] < y and depth[need] < depth[name]
+    for points in lines:
+        # A line that passes a row passes between its boxes.
+        for (x, y), (_, end) in zip(points[1:-1:2], points[2:-1:2], strict=True):
+            row = [u for u, v in boxes.values() if v == y]
+            assert end == y + roadmap.HEIGHT
+            assert not [u for u in row if u < x < u + roadmap.WIDTH]
+
+
+@each_map
+def test_drawing_is_xml_and_the_same_each_time(page):
+    steps = steps_of(page)
+    links = {name: ("planned", f"#{name}") for name in steps}
+    drawing = roadmap.draw(steps, "A & B", links, "map")
+    assert drawing == roadmap.draw(steps_of(page), "A & B", links, "map")
+    tree = ElementTree.fromstring(drawing)
+    assert tree.find("title").text == "A & B" and len(tree.find("desc").text) > 100
+    words = ["".join(a.find("text").itertext()) for a in tree.iter("a")]
+    assert words == [a.get("aria-label") for a in tree.iter("a")]
+    assert len(words) == len(steps) and all(w.endswith(" planned") for w in words)
+
+
+# In a page
+
+
+def build(folder: Path, pages: dict[str, str]):
+    """Build a site of these pages; return its index.html and the warnings."""
+    for name, text in pages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf8")
+    said = io.StringIO()
+    with docutils_namespace():
+        app = Sphinx(
+            folder,
+            None,
+            folder / "out",
+            folder / "trees",
+            "html",
+            confoverrides={
+                "extensions": ["myst_parser", "roadmap"],
+                "html_theme": "basic",
+            },
+            status=None,
+            warning=said,
+        )
+        app.build()
+    html = (folder / "out" / "index.html").read_text("utf8")
+    return html, "".join(x for x in said.getvalue().splitlines(True) if "WARNING" in x)
+
+
+def test_a_chapter_that_comes_lights_up(tmp_path):
+    orphan = "---\norphan: true\n---\n"
+    page = f"# Map\n\n```{{roadmap}} The way\n{EXAMPLE}```\n\n"
+    page += "{chapter}`the block <parts/block>`\n"
+    html, said = build(tmp_path, {"index.md": page, "parts/net.md": orphan + "# N\n"})
+    assert not said
+    assert html.count('href="parts/net.html"') == 2  # in the map and in the list
+    assert 'class="chapter" aria-label="Networks"' in html
+    assert 'class="planned" aria-label="A block planned"' in html
+    assert 'href="#index-block"' in html and 'id="index-block"' in html
+    assert "the block (planned)" in html
+    assert "(read <a" in html and "Needs: Algebra, Code &amp; torch." in html
+
+    # A second build, with the page itself as it was.
+    html, said = build(tmp_path, {"parts/block.md": orphan + "# B\n"})
+    assert not said
+    assert 'class="chapter" aria-label="A block"' in html
+    assert html.count('href="parts/block.html"') == 3 and "(planned)" in html
+
+
+def test_a_fault_is_a_warning_of_the_build(tmp_path):
+    body = EXAMPLE.replace("needs: [net, algebra]", "needs: [nets]")
+    page = f"# Map\n\n```{{roadmap}} The way\n{body}```\n\n{{chapter}}`no page`\n"
+    _, said = build(tmp_path, {"index.md": page})
+    assert "roadmap: 'block' needs 'nets', which is no step" in said
+    assert "chapter: want words <page>" in said
+
+
+# What the pages say of the project
+
+
+@each_map
+def test_roadmaps_know_the_chapters(page):
+    """Chapters have the form of a path; a chapter of the contents comes after its needs."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    order = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    steps = steps_of(page)
+    for step in steps.values():
+        if step.chapter:
+            assert re.fullmatch(r"notebooks/[a-z]+/[a-z-]+", step.chapter)
+        for need in step.needs:
+            pair = [steps[need].chapter, step.chapter]
+            if set(pair) <= set(order) and pair[0] != pair[1]:
+                assert order.index(pair[0]) < order.index(pair[1]), pair
+
+
+def test_every_chapter_is_on_a_roadmap():
+    known = {step.chapter for page in MAPS for step in steps_of(page).values()}
+    for path in notebooks.paths():
+        assert str(path.relative_to(ROOT).with_suffix("")) in known
+
+
+def test_contributing_says_what_the_tests_ask():
+    from test_notebooks import SECTIONS
+
+    page = (ROOT / "book" / "contributing.md").read_text("utf8")
+    table = page.split("| section |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| ([A-Z][\w -]+?) \|", table, re.M) == SECTIONS
+    assert all(f"| `{tag}` |" in page for tag in notebooks.DATA_TAGS)
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"[`\n]make ([a-z]+)\b", page)) <= set(targets)
+    set_up = re.search(r"```python\n(try:.*?)\n```", page, re.S)[1]
+    for path in notebooks.paths():
+        cells = notebooks.nbformat.read(path, as_version=4).cells
+        assert next(c.source for c in cells if c.cell_type == "code") == set_up
+
+
+def test_tools_are_told_in_full():
+    page = (ROOT / "book" / "interpretability-tools.md").read_text("utf8")
+    rows = re.findall(r"^\| \[.+", page, re.M)
+    assert len(rows) >= 20
+    for row in rows:
+        _, _, works_on, licence, released = row.strip("| ").split(" | ")
+        assert works_on and re.search(r"MIT|Apache|BSD|LGPL", licence)
+        assert re.search(r"(\d+\.\d+|no package).+ 20\d\d", released), row
