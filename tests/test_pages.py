@@ -204,7 +204,7 @@ def test_contributing_says_what_the_tests_ask():
     assert all(f"| `{tag}` |" in page for tag in notebooks.DATA_TAGS)
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"[`\n]make ([a-z]+)\b", page)) <= set(targets)
-    set_up = re.search(r"```python\n(try:.*?)\n```", page, re.S)[1]
+    set_up = re.search(r"```python\n(from importlib.*?)\n```", page, re.S)[1]
     for path in notebooks.paths():
         cells = notebooks.nbformat.read(path, as_version=4).cells
         assert next(c.source for c in cells if c.cell_type == "code") == set_up
