@@ -77,7 +77,9 @@ def ran():
         notebook = cut(path, repository(place / "repository"))
         alone = place / "content"
         alone.mkdir()
-        (alone / "lib").mkdir()  # a folder of that name must not stand in for the package
+        (
+            alone / "lib"
+        ).mkdir()  # a folder of that name must not stand in for the package
         nbformat.write(notebook, alone / path.name)
         execute(notebook, alone, python, place)
         yield notebook, json.loads(notebook.cells[-1].outputs[0].text)

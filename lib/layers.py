@@ -1,0 +1,187 @@
+"""The parts of a block that act on each token alone: norms, MLP, residual wiring.
+
+Attention lives in `attention`; whole models are composed in the chapters.
+"""
+
+import torch
+from torch import nn
+
+WIRINGS = ("none", "post", "pre", "rms")
+
+
+def _check_norm(features: int, eps: float) -> None:
+    if not isinstance(features, int) or features < 1:
+        raise ValueError(f"features: got {features!r}, wants a whole number above 0")
+    if not eps > 0:
+        raise ValueError(f"eps: got {eps!r}, wants a number above 0")
+
+
+def _check_width(x: torch.Tensor, features: int) -> None:
+    if x.ndim == 0 or x.shape[-1] != features:
+        raise ValueError(
+            f"x: got the shape {tuple(x.shape)}, wants a last axis of {features} "
+            "features"
+        )
+
+
+class LayerNorm(nn.Module):
+    """Normalise each token over its features, then scale by γ and shift by β.
+
+    `y = γ (x − μ) / √(σ² + ε) + β`, where μ and σ² (the biased variance) are those of
+    the token's own D features. They are computed again on every call, in training and
+    at inference alike; only γ (`weight`) and β (`bias`) are learned. The names are
+    those of `torch.nn.LayerNorm`, so its state dict loads here.
+
+    Args: `features`, the width D of the last axis; `eps`, in squared units of x.
+    Shapes: (..., D) -> (..., D). Raises ValueError for a width other than D, a width
+    below 1, or `eps` that is not positive.
+    Source: Ba, Kiros and Hinton (2016), arXiv:1607.06450.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5):
+        super().__init__()
+        _check_norm(features, eps)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))  # γ (D,)
+        self.bias = nn.Parameter(torch.zeros(features))  # β (D,)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _check_width(x, self.weight.shape[0])
+        centred = x - x.mean(-1, keepdim=True)  # (..., D)
+        variance = centred.square().mean(-1, keepdim=True)  # (..., 1), biased
+        return self.weight * centred * torch.rsqrt(variance + self.eps) + self.bias
+
+
+class RMSNorm(nn.Module):
+    """Divide each token by the root of the mean square of its features; scale by γ.
+
+    `y = γ x / √(mean(x²) + ε)`: no mean is subtracted and there is no shift. The
+    parameter has the name of `torch.nn.RMSNorm`'s.
+
+    Args: `features`, the width D of the last axis; `eps`, in squared units of x (where
+    `torch.nn.RMSNorm` is given no eps it takes the machine epsilon of x's type).
+    Shapes: (..., D) -> (..., D). Raises ValueError as `LayerNorm` does.
+    Source: Zhang and Sennrich (2019), arXiv:1910.07467.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5):
+        super().__init__()
+        _check_norm(features, eps)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))  # γ (D,)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _check_width(x, self.weight.shape[0])
+        mean_square = x.square().mean(-1, keepdim=True)  # (..., 1)
+        return self.weight * x * torch.rsqrt(mean_square + self.eps)
+
+
+class Residual(nn.Module):
+    """`x + branch(x)`: the wiring without a norm. Source: He et al. (2016)."""
+
+    def __init__(self, branch: nn.Module):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
+class PostNorm(nn.Module):
+    """`norm(x + branch(x))`: the wiring of the first transformer (Vaswani 2017)."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module):
+        super().__init__()
+        self.branch, self.norm = branch, norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x + self.branch(x))
+
+
+class PreNorm(nn.Module):
+    """`x + branch(norm(x))`: the stream itself is never normalised (Xiong 2020)."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module):
+        super().__init__()
+        self.branch, self.norm = branch, norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(self.norm(x))
+
+
+class MLP(nn.Module):
+    """Two linear maps with a ReLU between them: (..., D) -> (..., D).
+
+    Weights are drawn so that a branch's output has the mean square of its input: He's
+    variance 2/D before the ReLU, 1/hidden after it; biases start at zero.
+    Source: He et al. (2015), arXiv:1502.01852.
+    """
+
+    def __init__(self, d_model: int, hidden: int):
+        super().__init__()
+        self.up = nn.Linear(d_model, hidden)
+        self.down = nn.Linear(hidden, d_model)
+        nn.init.normal_(self.up.weight, std=(2 / d_model) ** 0.5)
+        nn.init.normal_(self.down.weight, std=(1 / hidden) ** 0.5)
+        nn.init.zeros_(self.up.bias)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(torch.relu(self.up(x)))
+
+
+def residual_block(wiring: str, d_model: int, hidden: int) -> nn.Module:
+    """One residual MLP block in one of `WIRINGS`: (..., D) -> (..., D).
+
+    "none" has no norm, "post" and "pre" have LayerNorm after the sum or before the
+    branch, "rms" is "pre" with RMSNorm. Raises ValueError for another name.
+    """
+    branch = MLP(d_model, hidden)
+    if wiring == "none":
+        return Residual(branch)
+    if wiring == "post":
+        return PostNorm(branch, LayerNorm(d_model))
+    if wiring == "pre":
+        return PreNorm(branch, LayerNorm(d_model))
+    if wiring == "rms":
+        return PreNorm(branch, RMSNorm(d_model))
+    raise ValueError(f"wiring: got {wiring!r}, wants one of {', '.join(WIRINGS)}")
+
+
+class DeepMLP(nn.Module):
+    """A stack of residual MLP blocks between a linear stem and a linear readout.
+
+    The two pre-norm wirings end in one more norm, as is usual: their stream grows with
+    depth and something must bring it back to scale before the readout.
+
+    Shapes: (..., inputs) -> (..., classes), the logits. `depth` counts blocks.
+    Raises ValueError for an unknown wiring.
+    """
+
+    def __init__(
+        self,
+        wiring: str,
+        depth: int,
+        *,
+        inputs: int = 64,
+        d_model: int = 64,
+        hidden: int = 128,
+        classes: int = 10,
+    ):
+        super().__init__()
+        self.stem = nn.Linear(inputs, d_model)
+        self.blocks = nn.ModuleList(
+            residual_block(wiring, d_model, hidden) for _ in range(depth)
+        )
+        last = {"pre": LayerNorm, "rms": RMSNorm}.get(wiring)
+        self.last_norm = last(d_model) if last else nn.Identity()
+        self.readout = nn.Linear(d_model, classes)
+        for layer in (self.stem, self.readout):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.stem(x)  # (..., D)
+        for block in self.blocks:
+            hidden = block(hidden)  # (..., D)
+        return self.readout(self.last_norm(hidden))  # (..., classes)

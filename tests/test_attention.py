@@ -1,0 +1,211 @@
+"""lib.attention against torch's own function, and its invariants."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from lib.attention import attention, causal_mask
+
+KINDS = ["none", "causal", "padding", "random", "per-head", "with an empty row"]
+quick = settings(deadline=None, max_examples=40, derandomize=True)
+
+
+@st.composite
+def problems(draw, kinds=tuple(KINDS), dtype=torch.float64):
+    """query, key, value (B, H, T, width) and a mask of one of the kinds."""
+    B, H = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    Tq, Tk = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    d, dv = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    kind = draw(st.sampled_from(kinds))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    Tq = Tk if kind == "causal" else Tq
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    def coin(*shape):
+        mask = torch.rand(*shape, generator=generator) < 0.5
+        mask[..., 0] |= ~mask.any(-1)  # every query keeps a key
+        return mask
+
+    lengths = torch.randint(1, Tk + 1, (B, 1, 1, 1), generator=generator)
+    mask = {
+        "none": lambda: None,
+        "causal": lambda: causal_mask(Tk),
+        "padding": lambda: torch.arange(Tk) < lengths,  # (B, 1, 1, Tk)
+        "random": lambda: coin(Tq, Tk),
+        "per-head": lambda: coin(H, Tq, Tk),
+        "with an empty row": lambda: (
+            coin(B, H, Tq, Tk) & (torch.arange(Tq) > 0)[:, None]
+        ),
+    }[kind]()
+    return normal(B, H, Tq, d), normal(B, H, Tk, d), normal(B, H, Tk, dv), mask
+
+
+def reference(query, key, value, mask):
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@quick
+@given(data=st.data())
+def test_values_and_gradients_are_those_of_torch(kind, data):
+    query, key, value, mask = data.draw(problems(kinds=(kind,)))
+    results = []
+    for function in (lambda *x: attention(*x)[0], reference):
+        inputs = [x.clone().requires_grad_() for x in (query, key, value)]
+        output = function(*inputs, mask)
+        output.square().sum().backward()
+        results.append([output.detach(), *(x.grad for x in inputs)])
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@quick
+@given(problems(dtype=torch.float32))
+def test_values_are_those_of_torch_in_single_precision(problem):
+    assert_close(attention(*problem)[0], reference(*problem), rtol=0, atol=2e-6)
+
+
+@quick
+@given(problems())
+def test_rows_sum_to_one_and_masked_cells_are_zero(problem):
+    mask = problem[-1]
+    output, weights = attention(*problem)
+    allowed = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask
+    allowed = allowed.expand(weights.shape)
+    assert (weights[~allowed] == 0).all()
+    assert_close(weights.sum(-1), allowed.any(-1).to(weights.dtype))
+    assert output.isfinite().all()
+    assert (weights >= 0).all()
+
+
+@quick
+@given(problems(), st.integers(0, 2**20))
+def test_permuting_the_keys_permutes_the_weights_and_keeps_the_output(problem, seed):
+    query, key, value, mask = problem
+    output, weights = attention(*problem)
+    order = torch.randperm(key.shape[-2], generator=torch.Generator().manual_seed(seed))
+    moved = None if mask is None else mask[..., order]
+    output2, weights2 = attention(
+        query, key[..., order, :], value[..., order, :], moved
+    )
+    assert_close(output2, output)
+    assert_close(weights2, weights[..., order])
+
+
+@quick
+@given(problems(kinds=("none", "random")), st.integers(0, 2**20))
+def test_permuting_the_queries_permutes_the_rows(problem, seed):
+    query, key, value, mask = problem
+    output, weights = attention(*problem)
+    order = torch.randperm(
+        query.shape[-2], generator=torch.Generator().manual_seed(seed)
+    )
+    moved = None if mask is None else mask[..., order, :]
+    output2, weights2 = attention(query[..., order, :], key, value, moved)
+    assert_close(output2, output[..., order, :])
+    assert_close(weights2, weights[..., order, :])
+
+
+@quick
+@given(problems(kinds=("none",)))
+def test_the_output_lies_between_the_values(problem):
+    output, _ = attention(*problem)
+    value = problem[2]
+    assert (output <= value.amax(-2, keepdim=True) + 1e-9).all()
+    assert (output >= value.amin(-2, keepdim=True) - 1e-9).all()
+
+
+@quick
+@given(problems(kinds=("causal",)))
+def test_under_the_causal_mask_a_later_token_changes_nothing_before_it(problem):
+    query, key, value, mask = problem
+    before, _ = attention(query, key, value, mask)
+    key[..., -1, :] += 1
+    value[..., -1, :] += 1
+    after, _ = attention(query, key, value, mask)
+    assert torch.equal(before[..., :-1, :], after[..., :-1, :])
+
+
+def test_a_query_without_any_key_gets_zeros_as_in_torch():
+    query, key, value = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, 2)
+    inputs = [x.requires_grad_() for x in (query, key, value)]
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    mask[1] = False
+    output, weights = attention(*inputs, mask)
+    output.sum().backward()
+    assert torch.equal(weights[1], torch.zeros(5))
+    assert torch.equal(output[1], torch.zeros(2))
+    assert torch.equal(query.grad[1], torch.zeros(4))
+    assert all(x.grad.isfinite().all() for x in inputs)
+    assert torch.equal(reference(*inputs, mask)[1], torch.zeros(2))
+
+
+def test_no_keys_at_all_is_a_row_without_any_key():
+    output, weights = attention(torch.randn(3, 4), torch.randn(0, 4), torch.randn(0, 2))
+    assert weights.shape == (3, 0)
+    assert torch.equal(output, torch.zeros(3, 2))
+
+
+def test_leading_axes_broadcast():
+    query, key, value = torch.randn(2, 1, 3, 4), torch.randn(5, 6, 4), torch.randn(6, 7)
+    output, weights = attention(query, key, value)
+    assert weights.shape == (2, 5, 3, 6)
+    assert output.shape == (2, 5, 3, 7)
+
+
+def test_large_scores_do_not_overflow():
+    query = torch.full((1, 2, 4), 300.0)
+    output, weights = attention(query, query, torch.ones(1, 2, 3))
+    assert_close(weights, torch.full((1, 2, 2), 0.5))
+    assert_close(output, torch.ones(1, 2, 3))
+
+
+def test_the_causal_mask():
+    assert causal_mask(3).tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+    assert causal_mask(0).shape == (0, 0)
+    assert causal_mask(2).dtype == torch.bool
+    assert causal_mask(2, device="meta").device.type == "meta"
+
+
+@pytest.mark.parametrize("T", [-1, 2.0, True, None, "3"])
+def test_the_causal_mask_names_a_bad_length(T):
+    with pytest.raises(ValueError, match=r"^T: got .*, wants a whole number"):
+        causal_mask(T)
+
+
+X = torch.randn(2, 3, 4)  # (B, T, d)
+BAD = {
+    "query: got list, wants a torch.Tensor": ([[1.0]], X, X, None),
+    "key: got torch.int64, wants a floating": (X, X.long(), X, None),
+    "value: got torch.float64, wants torch.float32": (X, X, X.double(), None),
+    r"query: got shape \(4,\), wants \(..., tokens, width\)": (X[0, 0], X, X, None),
+    "key: got .* wants the width of query, 4": (X, X[..., :3], X, None),
+    "query: got .* a width of at least 1": (X[..., :0], X[..., :0], X, None),
+    "value: got .* one row for each of the 3 keys": (X, X, X[:, :2], None),
+    "leading axes do not broadcast": (X, torch.randn(5, 3, 4), X, None),
+    "mask: got list, wants a torch.Tensor": (X, X, X, [[True]]),
+    "mask: got torch.float32, wants bool": (X, X, X, torch.zeros(3, 3)),
+    r"mask: got shape \(3, 4\), wants .*\(2, 3, 3\)": (
+        X,
+        X,
+        X,
+        torch.ones(3, 4).bool(),
+    ),
+    r"mask: got shape \(7, 2, 3, 3\)": (X, X, X, torch.ones(7, 2, 3, 3).bool()),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_raises_early_and_names_the_argument(message):
+    with pytest.raises((TypeError, ValueError), match=message) as error:
+        attention(*BAD[message])
+    assert error.type is (ValueError if "shape" in str(error.value) else TypeError)

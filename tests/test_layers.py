@@ -1,0 +1,300 @@
+"""lib.layers against torch's own norms, and the study of train.layer_norm."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from lib import layers, weights
+from lib.layers import (
+    WIRINGS,
+    DeepMLP,
+    LayerNorm,
+    PostNorm,
+    PreNorm,
+    Residual,
+    RMSNorm,
+    residual_block,
+)
+from train import layer_norm as study
+
+quick = settings(deadline=None, max_examples=40, derandomize=True)
+
+
+@st.composite
+def problems(draw, dtype=torch.float64):
+    """x (..., D) of any scale and place, γ, β (D,) and eps."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=0, max_size=3))
+    D = draw(st.integers(1, 12))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    scale, place = draw(st.sampled_from([0.01, 1.0, 30.0])), draw(st.integers(-5, 5))
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator, dtype=dtype)
+
+    eps = draw(st.sampled_from([1e-5, 1e-3, 0.1]))
+    return scale * normal(*shape, D) + place, normal(D), normal(D), eps
+
+
+def values_and_gradients(function, *inputs):
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    output = function(*inputs)
+    toward = torch.linspace(-1, 2, output.numel(), dtype=output.dtype)
+    (output * toward.view_as(output)).sum().backward()
+    return [output.detach(), *(x.grad for x in inputs)]
+
+
+def ours(norm, x, **parameters):
+    return torch.func.functional_call(norm, parameters, (x,))
+
+
+@quick
+@given(problems())
+def test_layer_norm_has_the_values_and_gradients_of_torch(problem):
+    *inputs, eps = problem
+    D = inputs[0].shape[-1]
+    norm = LayerNorm(D, eps)
+    mine = values_and_gradients(
+        lambda x, w, b: ours(norm, x, weight=w, bias=b), *inputs
+    )
+    theirs = values_and_gradients(
+        lambda x, w, b: F.layer_norm(x, (D,), w, b, eps), *inputs
+    )
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@quick
+@given(problems())
+def test_rms_norm_has_the_values_and_gradients_of_torch(problem):
+    x, weight, _, eps = problem
+    D = x.shape[-1]
+    norm, reference = RMSNorm(D, eps), nn.RMSNorm(D, eps)
+    mine = values_and_gradients(lambda x, w: ours(norm, x, weight=w), x, weight)
+    theirs = values_and_gradients(lambda x, w: ours(reference, x, weight=w), x, weight)
+    for a, b in zip(mine, theirs, strict=True):
+        assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@quick
+@given(problems(dtype=torch.float32))
+def test_single_precision(problem):
+    x, _, _, eps = problem
+    D = x.shape[-1]
+    assert_close(
+        LayerNorm(D, eps)(x), F.layer_norm(x, (D,), eps=eps), rtol=0, atol=1e-3
+    )
+
+
+@quick
+@given(problems())
+def test_a_token_is_normalised_alone(problem):
+    x, _, _, eps = problem
+    x = x.reshape(-1, x.shape[-1])
+    for norm in (LayerNorm(x.shape[-1], eps), RMSNorm(x.shape[-1], eps)):
+        norm.double()
+        rows = torch.stack([norm(row) for row in x])
+        assert_close(norm(x), rows, rtol=1e-12, atol=1e-12)
+
+
+@quick
+@given(problems(), st.floats(0.1, 10), st.floats(-5, 5))
+def test_scale_and_place_of_a_token_do_not_matter(problem, scale, place):
+    x = problem[0].reshape(-1, problem[0].shape[-1])
+    D = x.shape[-1]
+    x = x / x.std(-1, correction=0, keepdim=True).clamp(min=1e-3)
+    if D < 2:
+        return
+    layer, rms = LayerNorm(D, 1e-12).double(), RMSNorm(D, 1e-12).double()
+    assert_close(layer(scale * x + place), layer(x), rtol=0, atol=1e-5)
+    assert_close(rms(scale * x), rms(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference"), [(LayerNorm, nn.LayerNorm), (RMSNorm, nn.RMSNorm)]
+)
+def test_the_state_dict_of_torch_loads(kind, reference):
+    kind(8).load_state_dict(reference(8).state_dict())
+    assert not list(kind(8).buffers())  # μ and σ are not kept
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+def test_bad_input(kind):
+    with pytest.raises(ValueError, match=r"x: got the shape \(2, 5\), .* 4 features"):
+        kind(4)(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="last axis of 1 features"):
+        kind(1)(torch.tensor(3.0))
+    for eps in (0, -1e-5, float("nan")):
+        with pytest.raises(ValueError, match="eps: got"):
+            kind(4, eps=eps)
+    for features in (0, -3, 2.5):
+        with pytest.raises(ValueError, match="features: got"):
+            kind(features)
+
+
+def test_where_the_norm_goes():
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    branch, norm = nn.Linear(4, 4), LayerNorm(4)
+    assert_close(Residual(branch)(x), x + branch(x))
+    assert_close(PostNorm(branch, norm)(x), F.layer_norm(x + branch(x), (4,)))
+    assert_close(PreNorm(branch, norm)(x), x + branch(F.layer_norm(x, (4,))))
+    assert isinstance(residual_block("rms", 4, 8).norm, RMSNorm)
+    with pytest.raises(
+        ValueError, match="wiring: got 'batch', wants one of none, post"
+    ):
+        residual_block("batch", 4, 8)
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_the_stream_grows_as_the_initialisation_says(wiring):
+    """Mean square after k blocks: 2^k without norm, 1 + k before, 1 after."""
+    torch.manual_seed(0)
+    model = DeepMLP(wiring, 12, d_model=256, hidden=512)
+    x = torch.randn(64, 256)
+    for block in model.blocks:
+        x = block(x)
+    wanted = {"none": 2.0**12, "post": 1.0, "pre": 13.0, "rms": 13.0}[wiring]
+    assert 0.5 < x.square().mean().item() / wanted < 2
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_deep_mlp_shapes(wiring):
+    assert DeepMLP(wiring, 2)(torch.zeros(3, 5, 64)).shape == (3, 5, 10)
+    assert isinstance(DeepMLP(wiring, 2).last_norm, nn.Identity) == (
+        wiring in ("none", "post")
+    )
+
+
+# --- The study ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", study.NETWORKS)
+def test_runs_trained_together_equal_separate_runs(name):
+    x, y, x_val, y_val = study.digits()
+    rate, seeds = 1e-3, (3, 4)
+    together, curve = study.train_together(name, 6, rate, True, seeds, steps=10)
+    for run, seed in enumerate(seeds):
+        model, order = study.network(name, 6, seed), study.batches(seed)
+        optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+        for step in range(10):
+            picks = torch.randint(len(x), (study.BATCH,), generator=order)
+            optimiser.param_groups[0]["lr"] = study.rate_at(step, rate, True)
+            optimiser.zero_grad()
+            F.cross_entropy(model(x[picks]), y[picks]).backward()
+            optimiser.step()
+        for key, parameter in model.named_parameters():
+            assert_close(together[key][run], parameter, rtol=0, atol=1e-4)
+        accuracy = (model(x_val).argmax(-1) == y_val).float().mean().item()
+        assert abs(accuracy - curve[-1][1][run]) < 0.01
+
+
+def test_the_split_is_fixed_and_holds_every_image_once():
+    x, y, x_val, y_val = study.digits()
+    assert x.shape == (1297, 64) and x_val.shape == (500, 64)
+    assert_close(x, study.digits()[0])
+    assert len(torch.cat([x, x_val]).unique(dim=0)) == 1797
+    assert set(y.tolist()) == set(y_val.tolist()) == set(range(10))
+
+
+def test_the_rate_rises_and_stays():
+    rates = [study.rate_at(step, 0.3, True) for step in range(study.STEPS)]
+    assert rates[0] == pytest.approx(0.3 / study.WARM_UP)
+    assert rates[study.WARM_UP - 1] == rates[-1] == 0.3
+    assert rates == sorted(rates)
+    assert study.rate_at(0, 0.3, False) == 0.3
+
+
+def test_the_border_is_where_no_norm_and_post_ln_are_least_settled():
+    cells = {
+        study.map_key(name, depth, rate, warm): {"accuracy": [0.95] * 3}
+        for name in study.WIRINGS
+        for depth in study.DEPTHS
+        for rate in study.RATES
+        for warm in (False, True)
+    }
+
+    def fails(name, depth, rate, warm_up):
+        cells[study.map_key(name, depth, rate, warm_up)] = {"accuracy": [0.1] * 3}
+
+    assert study.border(cells) == (48, 3e-4)  # nothing is unsettled: the deepest
+    for warm_up in (False, True):
+        fails("none", 48, 1e-1, warm_up)  # a settled failure is no border
+    fails("pre", 6, 1e-1, False)  # nor does Pre-LN decide
+    fails("post", 24, 1e-2, False)
+    assert study.border(cells) == (24, 1e-2)
+
+
+def test_a_killed_study_goes_on_where_it_was(tmp_path):
+    calls = []
+
+    def job(key, fails=False):
+        def run():
+            calls.append(key)
+            if fails:
+                raise KeyboardInterrupt
+            return {"accuracy": [1.0], "key": key}
+
+        return run
+
+    with pytest.raises(KeyboardInterrupt):
+        study.Cells(tmp_path).work("t", {"a": job("a"), "b": job("b", fails=True)})
+    done = study.Cells(tmp_path).work("t", {"a": job("a"), "b": job("b")})
+    assert calls == ["a", "b", "b"]
+    assert done["a"]["key"] == "a" and done["b"]["key"] == "b"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_processes_share_the_cells(tmp_path, monkeypatch):
+    jobs = {key: lambda: {} for key in "abcd"}
+    cells = study.Cells(tmp_path)
+    for key in "bd":  # as the other process would
+        (cells.folder / f"{key}.json").write_text(json.dumps({"from": "other"}))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = study.Cells(tmp_path).work("t", jobs)
+    assert list(done) == list("abcd") and done["b"] == {"from": "other"}
+
+
+def test_the_shipped_trace_is_whole_and_agrees_with_its_card():
+    trace, card = weights.trace(study.NAME), weights.card(study.NAME)
+    assert len(trace["map"]) == len(study.map_settings()) == 4 * 48 + 24
+    cells = {
+        study.map_key(c["network"], c["depth"], c["rate"], c["warm_up"]): c
+        for c in trace["map"]
+    }
+    depth, rate = study.border(cells)
+    assert trace["border"] == {"depth": depth, "rate": rate}
+    at_border = [c for c in trace["ten"] if c["rate"] == rate]
+    runs = [a for c in at_border if c["network"] in WIRINGS for a in c["accuracy"]]
+    assert len(runs) == 80
+    assert all(len(c["accuracy"]) == len(study.SEEDS) for c in trace["ten"])
+    assert card["metrics"]["slowest_run_cpu_seconds"] <= 60
+    film = trace["film"]
+    assert set(film["runs"]) == set(WIRINGS)
+    for run in film["runs"].values():
+        reads = torch.tensor(run["reads"])  # (frames, blocks, bins)
+        assert reads.shape == (
+            len(film["steps"]),
+            len(film["blocks"]),
+            len(film["edges"]) - 1,
+        )
+        assert_close(reads.sum(-1), torch.ones(reads.shape[:2]), rtol=0, atol=0.01)
+
+
+def test_a_recorded_start_is_computed_again():
+    recorded = weights.trace(study.NAME)["gradients"]
+    for name in study.NETWORKS:
+        again = study.gradients(name, 24, 0)["norms"]
+        assert_close(
+            torch.tensor(again), torch.tensor(recorded[name][0]), rtol=1e-2, atol=1e-8
+        )
+
+
+def test_every_public_name_says_what_it_is():
+    for name in ("LayerNorm", "RMSNorm", "DeepMLP", "residual_block", "MLP"):
+        assert getattr(layers, name).__doc__

@@ -1,0 +1,263 @@
+"""lib.tokenizers against sentencepiece itself, the shipped models, train.sentencepiece."""
+
+from collections import Counter
+
+import pytest
+import sentencepiece as spm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import data, tokenizers, weights
+from train import sentencepiece as study
+
+quick = settings(deadline=None, max_examples=60, derandomize=True)
+JAPANESE = st.text(
+    st.sampled_from(
+        "のはがを、。私自然言語ソフトウェア東京ーぁｱｶﾞﾊﾟＡｂ１㈱①～〜…　 abc12.▁"
+    )
+    | st.sampled_from(tokenizers.TO_SPACE + tokenizers.REMOVED)
+    | st.characters(min_codepoint=0x3041, max_codepoint=0x3096),
+    max_size=40,
+)
+
+
+@pytest.fixture(scope="module")
+def articles():
+    """The embedded default: these tests need no corpus."""
+    return data._embedded_articles()
+
+
+@pytest.fixture(scope="module")
+def lines(articles):
+    return [line for article in articles for line in tokenizers.clean(article)]
+
+
+@pytest.fixture(scope="module")
+def with_bytes(lines):
+    return tokenizers.load(tokenizers.train(lines, "bpe", 3_000, byte_fallback=True))
+
+
+@pytest.fixture(scope="module")
+def without(lines):
+    return tokenizers.load(tokenizers.train(lines, "unigram", 2_000, coverage=0.98))
+
+
+# --- text -----------------------------------------------------------------------------
+
+
+def test_clean_keeps_title_and_body_only():
+    article = {
+        "url": "http://example.org/1",
+        "date": "2012-09-01T00:00:00+0900",
+        "title": " 題名 ",
+        "content": "　一行目\n\n\t\n二行目　",
+    }
+    assert tokenizers.clean(article) == ["題名", "一行目", "二行目"]
+
+
+def test_split_is_stratified_and_does_not_depend_on_order(articles):
+    train, held_out = tokenizers.split(articles)
+    assert (train, held_out) == tokenizers.split(articles[::-1])
+    assert len(train) + len(held_out) == len(articles)
+    assert not {a["title"] for a in train} & {a["title"] for a in held_out}
+    total = Counter(a["category"] for a in articles)
+    held = Counter(a["category"] for a in held_out)
+    assert held == {category: -(-n // 10) for category, n in total.items()}
+
+
+def test_split_uses_a_repeated_article_once(articles):
+    repeated = [*articles, {**articles[0], "url": "elsewhere"}]
+    assert sum(map(len, tokenizers.split(repeated))) == len(articles)
+    with pytest.raises(ValueError, match="every: expected"):
+        tokenizers.split(articles, every=1)
+
+
+@pytest.fixture(scope="module")
+def normaliser():
+    return spm.SentencePieceNormalizer(
+        rule_name="nmt_nfkc",
+        escape_whitespaces=False,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=True,
+    )
+
+
+@quick
+@given(text=JAPANESE)
+def test_normalise_is_nmt_nfkc(normaliser, text):
+    assert tokenizers.normalise(text) == normaliser.normalize(text)
+    assert tokenizers.normalise(tokenizers.normalise(text)) == tokenizers.normalise(
+        text
+    )
+
+
+def test_normalise_on_every_japanese_character(normaliser):
+    blocks = [(1, 0x600), (0x2000, 0x2C00), (0x2E80, 0xA000), (0xF900, 0xFB00)]
+    blocks += [(0xFE00, 0x10000), (0x1F000, 0x1FB00), (0x20000, 0x2A6E0)]
+    for start, stop in blocks:
+        for code in set(range(start, stop)) - {0x344}:  # a Greek mark, no letter
+            text = f"a{chr(code)}b"
+            assert tokenizers.normalise(text) == normaliser.normalize(text), hex(code)
+
+
+def test_alphabet_is_the_trainers(lines):
+    counts = tokenizers.characters(lines)
+    for coverage in (0.98, 0.99, 0.9995, 1.0):
+        needed = len(tokenizers.alphabet(counts, coverage)) + tokenizers.META_PIECES
+        with pytest.raises(ValueError, match=f"vs {needed}\\."):
+            tokenizers.train(lines, "bpe", needed - 1, coverage=coverage)
+    with pytest.raises(ValueError, match="coverage: expected"):
+        tokenizers.alphabet(counts, 0)
+
+
+# --- models ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_training_is_repeatable_and_has_the_size_asked_for(lines, model_type):
+    first, second = (
+        tokenizers.train(lines, model_type, 2_200, coverage=0.99) for _ in range(2)
+    )
+    assert first == second
+    assert tokenizers.load(first).get_piece_size() == 2_200
+
+
+def test_training_refuses(lines):
+    with pytest.raises(ValueError, match="model_type: expected unigram or bpe"):
+        tokenizers.train(lines, "word", 2_000)
+    with pytest.raises(ValueError, match="too high"):
+        tokenizers.train(lines, "unigram", 100_000)
+    with pytest.raises(ValueError, match=r"character_coverage\(\) >= 0\.98"):
+        tokenizers.train(lines, "bpe", 2_000, coverage=0.9)
+
+
+def test_long_lines_are_read():
+    line = "すもももももももものうち。" * 1_000
+    model = tokenizers.load(tokenizers.train([line], "bpe", 12))
+    assert "もも" in dict(tokenizers.vocabulary(model))
+
+
+@quick
+@given(text=JAPANESE)
+def test_round_trip_with_byte_fallback(with_bytes, text):
+    assert with_bytes.decode(with_bytes.encode(text)) == tokenizers.normalise(text)
+
+
+def test_round_trip_of_characters_never_met(with_bytes):
+    for text in ("🍣🍣", "鱸", "Ελλάδα", "<0x41>", "<unk>", "</s>"):
+        assert with_bytes.decode(with_bytes.encode(text)) == text
+
+
+def test_load_takes_bytes_and_paths(lines, tmp_path):
+    model = tokenizers.train(lines, "bpe", 2_000, coverage=0.98)
+    (tmp_path / "x.model").write_bytes(model)
+    text = lines[1]
+    assert tokenizers.load(model).encode(text) == tokenizers.load(
+        tmp_path / "x.model"
+    ).encode(text)
+
+
+# --- measures -------------------------------------------------------------------------
+
+
+def test_measure_counts(with_bytes, without):
+    text = "鰆鰆と私"
+    found = tokenizers.measure(without, [text, ""])
+    shown = tokenizers.pieces(without, text)
+    assert "鰆鰆" in shown  # one <unk> hides both
+    assert (found["unknown"], found["unk_tokens"]) == (2, 1)
+    assert (found["characters"], found["bytes"]) == (4, 12)
+    assert found["tokens"] == len(shown) and found["byte_tokens"] == 0
+    found = tokenizers.measure(with_bytes, [text])
+    assert (found["unknown"], found["byte_tokens"]) == (0, 6)
+
+
+@quick
+@given(text=JAPANESE)
+def test_measure_adds_up(without, text):
+    """Known and unknown characters are all characters; two lines are twice one."""
+    found = tokenizers.measure(without, [text])
+    assert 0 <= found["unk_tokens"] <= found["unknown"] <= found["characters"]
+    twice = tokenizers.measure(without, [text, text])
+    assert twice == {name: 2 * count for name, count in found.items()}
+
+
+# --- the shipped checkpoint -----------------------------------------------------------
+
+
+def test_shipped_models_cut_as_the_trace_says():
+    trace = weights.trace(study.NAME)
+    by_file = {study.Run(**_options(run)).file: run for run in trace["runs"]}
+    models = [f for f in weights.card(study.NAME)["files"] if f.endswith(".model")]
+    assert len(models) == 8
+    for file in models:
+        processor = tokenizers.load(weights.path(study.NAME, file))
+        run = by_file[file]
+        assert processor.get_piece_size() == run["vocab_size"]
+        for text, pieces in run["pieces"].items():
+            assert tokenizers.pieces(processor, text) == pieces
+
+
+def _options(run):
+    names = study.Run.__dataclass_fields__
+    return {key: value for key, value in run.items() if key in names}
+
+
+def test_what_the_chapter_claims():
+    trace = weights.trace(study.NAME)
+    runs = {study.Run(**_options(run)).file: run for run in trace["runs"]}
+    assert trace["corpus"]["articles"] == 7_367
+    words = trace["corpus"]["words"]
+    assert words["自然言語"]["train"] == 0 and words["ソフトウェア"]["train"] > 1_500
+    assert not runs["unigram-2600.model"]["one_piece"]["ソフトウェア"]
+    assert runs["unigram-2600-coverage0.98.model"]["one_piece"]["ソフトウェア"]
+    exact = trace["becomes_piece"]
+    assert exact["there"] and not exact["one_less"]
+
+
+# --- the script -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def corpus(articles):
+    dataset = data.Dataset("livedoor", "here", "MIT", False, articles)
+    return study.Corpus(dataset)
+
+
+def test_script_refuses_the_embedded_default(articles, corpus, monkeypatch, capsys):
+    small = data.Dataset("livedoor", "here", "MIT", False, articles)
+    monkeypatch.setattr(data, "livedoor", lambda: small)
+    monkeypatch.setattr(weights, "save", lambda *_, **__: pytest.fail("it saved"))
+    with pytest.raises(SystemExit) as stopped:
+        study.main([])
+    assert stopped.value.code == 1
+    assert "refused: the checkpoint comes from the full" in capsys.readouterr().err
+
+
+def test_script_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
+    run = study.Run("bpe", 3_000, byte_fallback=True)
+    model = study.trained(run, corpus, tmp_path)
+    assert study.trained(study.Run("bpe", 50), corpus, tmp_path) is None  # refused
+    monkeypatch.setattr(tokenizers, "train", lambda *_, **__: pytest.fail("again"))
+    assert study.trained(run, corpus, tmp_path) == model
+    assert study.trained(study.Run("bpe", 50), corpus, tmp_path) is None
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_plan_and_cuts(corpus):
+    runs = list(study.plan(corpus))
+    assert len({run.file for run in runs}) == len(set(runs))
+    cuts = [corpus.lines(4, sample) for sample in range(4)]
+    assert sorted(line for cut in cuts for line in cut) == sorted(corpus.lines())
+    count = sum(line.count(study.FREQUENT) for line in corpus.lines())
+    text = "\n".join(corpus.lines(exchanged=3))
+    assert (text.count(study.FREQUENT), text.count(study.ABSENT)) == (count - 3, 3)
+
+
+def test_measured_says_what_a_run_did(corpus, tmp_path):
+    run = study.Run("bpe", 3_000, fraction=2, sample=1)
+    found = study.measured(run, study.trained(run, corpus, tmp_path), corpus)
+    assert found["trained"] and found["articles"] == len(corpus.train[1::2])
+    assert "".join(found["pieces"][study.ABSENT]) == "▁" + study.ABSENT
+    assert found["held_out"]["tokens"] > 0
+    assert study.measured(run, None, corpus)["trained"] is False
