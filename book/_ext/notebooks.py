@@ -129,6 +129,7 @@ def execute(path: Path):
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
+        coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],  # no notice about unencrypted sockets
         resources={"metadata": {"path": str(path.parent)}},
     )
