@@ -135,17 +135,9 @@ def test_data_tags_are_known():
 
 def test_lib_is_layered():
     """Each file of lib imports only from those before it."""
-    order = [
-        "runtime",
-        "checks",
-        "figures",
-        "attention",
-        "sparse",
-        "positions",
-        "layers",
-    ]
-    order += ["models", "tokenizers", "decoding", "training", "adapters", "lens"]
-    order += ["data", "weights"]
+    rooms = """checks panels figures runtime attention sparse positions layers models
+        tokenizers decoding training adapters lens data weights"""
+    order = rooms.split()
     for file in sorted((ROOT / "lib").glob("*.py")):
         if file.stem == "__init__":
             continue
