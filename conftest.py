@@ -18,7 +18,7 @@ from nbval.plugin import IPyNbCell
 from PIL import Image, ImageSequence
 from scipy.ndimage import uniform_filter
 
-from notebooks import DATA, DATA_TAGS
+from notebooks import DATA_TAGS, KEY
 
 PICTURE_MEAN = 2.0  # mean absolute difference of a whole picture, of 255
 PICTURE_TILE = 6.0  # the same in any 16 x 16 tile: a changed digit shows here
@@ -39,7 +39,7 @@ def compare(cell, now, stored):
     tags = set(cell.cell.metadata.get("tags", []))
     answered = vars(cell.parent).setdefault("answered", {})
     for output in now:
-        said = output.get("data", {}).get(DATA)
+        said = output.get("metadata", {}).get(KEY)
         if said:
             answered[said["name"]] = (
                 answered.get(said["name"], True) and said["is_full"]
@@ -97,7 +97,7 @@ def _flat(outputs):
         else:
             data = output["data"]
             drawn = {"image/png", "image/gif", "text/html"} & set(data)
-            for kind in sorted(set(data) - {DATA}):
+            for kind in sorted(data):
                 if not (kind == "text/plain" and drawn):  # a name such as <Figure …>
                     value = data[kind]
                     yield kind, value if isinstance(value, str) else json.dumps(value)

@@ -82,9 +82,9 @@ class Dataset:
         parts = [f"{self.name}: {size}", self.source, self.licence, self.notice]
         return " · ".join(part for part in parts if part)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple:
         state = {"name": self.name, "is_full": self.is_full}
-        return {"text/plain": repr(self), "application/vnd.glassbox.data+json": state}
+        return {"text/plain": repr(self)}, {"glassbox": state}
 
 
 # --- The origin ------------------------------------------------------------------

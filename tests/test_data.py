@@ -166,10 +166,10 @@ def test_the_display_says_what_it_is_and_names_no_address_of_this_run(monkeypatc
         "https://www.rondhuit.com/download/ldcc-20140209.tar.gz · "
         "CC BY-ND 2.1 JP, credit by category"
     )
-    assert full._repr_mimebundle_() == {
-        "text/plain": repr(full),
-        "application/vnd.glassbox.data+json": {"name": "livedoor", "is_full": True},
-    }
+    assert full._repr_mimebundle_() == (
+        {"text/plain": repr(full)},
+        {"glassbox": {"name": "livedoor", "is_full": True}},
+    )
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_copy(monkeypatch, tmp_path):

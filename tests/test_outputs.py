@@ -30,8 +30,8 @@ panel = figures.bars("heights", [0, 1, 2], heights, xlabel="x", ylabel="y", ylim
 figures.replay([panel], ["first", "last"], alt="{word}")"""
 DATA = """\
 from IPython.display import display
-display({{"application/vnd.glassbox.data+json": {{"name": "livedoor", "is_full": {full}}},
-         "text/plain": "{rows} rows"}}, raw=True)"""
+display({{"text/plain": "{rows} rows"}}, raw=True,
+        metadata={{"glassbox": {{"name": "livedoor", "is_full": {full}}}}})"""
 
 
 def cells(

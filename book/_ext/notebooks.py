@@ -26,7 +26,6 @@ from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = "application/vnd.glassbox.data+json"  # what lib.data says of itself in an output
 DATA_TAGS = {"livedoor"}  # a cell with such a tag depends on that data set
 KEY = "glassbox"
 TIMEOUT = 300  # seconds a cell
@@ -107,7 +106,7 @@ def data_used(notebook) -> dict[str, bool]:
     answered = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            said = output.get("data", {}).get(DATA)
+            said = output.get("metadata", {}).get(KEY)  # lib.data says it of itself
             if said:
                 full = answered.get(said["name"], True)
                 answered[said["name"]] = full and said["is_full"]
