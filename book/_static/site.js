@@ -1,0 +1,9 @@
+// A replay that plays by itself: once, when it comes into view, unless motion is unwanted.
+for (const host of document.querySelectorAll(".plays [data-replay]")) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) break;
+  new IntersectionObserver(([entry], observer) => {
+    if (!entry.isIntersecting) return;
+    observer.disconnect();
+    host.shadowRoot?.querySelector("button").click();
+  }, { threshold: 0.6 }).observe(host);
+}
