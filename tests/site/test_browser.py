@@ -1,25 +1,237 @@
-"""The built site in a browser: no request leaves, no error, nothing overflows."""
+"""The built site in a browser: quiet, accessible, light, usable by keyboard, searchable."""
+
+import gzip
+import re
+from pathlib import Path
 
 import pytest
+from serve import BASE, served
+from test_site import PAGES, SITE, parse
 
-from .test_site import PAGES, SITE
-
-each = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
+LANDING = "index.html"
+CHAPTERS = [str(p.relative_to(SITE)) for p in PAGES if SITE / "notebooks" in p.parents]
+MODES = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 360, "height": 800}},
+    "dark-narrow": {"color_scheme": "dark", "viewport": {"width": 360, "height": 800}},
+}
+OTHERS = [
+    str(page.relative_to(SITE))
+    for page in PAGES
+    if page.parent == SITE / "book" or page.name == "search.html"
+]
+each = pytest.mark.parametrize("path", [LANDING, *CHAPTERS], ids=str)
+# What Tab should reach: links, buttons, fields, in the shadow of a replay too.
+CONTROLS = """() => {
+  const found = [], walk = (root) => root.querySelectorAll("*").forEach((node) => {
+    if (node.shadowRoot) walk(node.shadowRoot);
+    if (node.matches("a[href], button, input, summary, select, textarea, [tabindex='0']")
+        && !node.disabled && node.checkVisibility({ visibilityProperty: true })
+        && !node.closest("details:not([open]) > :not(summary), .pst-sidebar-hidden"))
+      found.push(node);
+  });
+  walk(document);
+  window.wanted = new Set(found);
+  return found.length;
+}"""
+REACHED = """() => {
+  let node = document.activeElement;
+  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement;
+  window.wanted.delete(node);
+  return window.wanted.size;
+}"""
 
 
 @pytest.fixture(scope="module")
-def server():
-    """The site on loopback, read-only."""
-    import functools
-    import http.server
-    import threading
+def site():
+    with served(SITE) as address:
+        yield address
 
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(SITE)
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("path", [LANDING, *CHAPTERS, *OTHERS], ids=str)
+def test_page_is_quiet_fits_and_is_accessible(path, mode, site, open_page):
+    """open_page fails the test for what the console says."""
+    page = open_page(site + path, **MODES[mode])
+    page.wait_for_load_state("networkidle")
+    assert not [url for url in page.requests if not url.startswith(site)]
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= MODES[mode]["viewport"]["width"]
+    theme = page.evaluate("document.documentElement.dataset.theme")
+    assert theme == MODES[mode]["color_scheme"]
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run().then((result) => result.violations)")
+    said = [f"{v['id']}: {n['html'][:200]}" for v in found for n in v["nodes"]]
+    assert not said, "\n".join(said)
+
+
+@each
+def test_pictures_load_and_say_what_they_show(path, site, open_page):
+    page = open_page(site + path, reduced_motion="reduce")
+    silent = page.evaluate("""async () => {
+      const wrong = [];
+      for (const picture of document.images) {
+        picture.loading = "eager";
+        await picture.decode().catch(() => wrong.push(picture.src));
+        if (!picture.hasAttribute("alt")) wrong.push(picture.outerHTML.slice(0, 200));
+        const space = getComputedStyle(picture).display !== "none";
+        if (space && picture.naturalWidth > 60 && picture.alt.length < 10)
+          wrong.push(picture.outerHTML.slice(0, 200));
+      }
+      return wrong;
+    }""")
+    assert not silent
+
+
+def test_formulas_are_drawn_with_our_own_fonts(site, open_page):
+    drawn = 0
+    for path in CHAPTERS:
+        page = open_page(site + path)
+        page.evaluate("document.fonts.ready")
+        count = page.locator(".katex-html").count()
+        if count:
+            fonts = "[...document.fonts].filter((f) => f.status === 'loaded').length"
+            assert page.evaluate(fonts) > 0
+            box = page.locator(".katex-html").first.bounding_box()
+            assert box["width"] > 4 and box["height"] > 4
+        drawn += count
+    assert drawn > 0
+
+
+@each
+def test_page_is_light(path, site, open_page):
+    """At most 200 KB over the wire before pictures."""
+    page = open_page("about:blank")
+    bodies = {}
+    page.on("response", lambda response: bodies.update({response.url: response}))
+    page.goto(site + path, wait_until="networkidle")
+    weight = 0
+    for url, response in bodies.items():
+        if not re.search(r"\.(png|gif|svg|jpe?g)$", url):
+            body = response.body()
+            if url.endswith(".html"):
+                body = re.sub(rb'"data:image/[^"]*"', b'""', body)
+            weight += len(body if url.endswith("woff2") else gzip.compress(body, 6))
+    assert weight <= 200_000
+    assert not [url for url in bodies if "searchindex" in url]
+
+
+@each
+def test_keyboard_reaches_every_control(path, site, open_page):
+    page = open_page(site + path, **MODES["light"], reduced_motion="reduce")
+    page.wait_for_load_state("networkidle")
+    steps = page.evaluate(CONTROLS)
+    assert steps > 10
+    for _ in range(steps + 10):
+        page.keyboard.press("Tab")
+        if not page.evaluate(REACHED):
+            return
+    left = page.evaluate("[...wanted].map((node) => node.outerHTML.slice(0, 150))")
+    assert not left
+
+
+def test_theme_switches_by_keyboard_and_is_remembered(site, open_page):
+    page = open_page(site + LANDING, **MODES["light"])
+    mode = "document.documentElement.dataset.mode"
+    seen = {page.evaluate(mode)}
+    for _ in range(2):
+        page.locator(".theme-switch-button:visible").focus()
+        page.keyboard.press("Enter")
+        seen.add(page.evaluate(mode))
+    assert seen == {"auto", "light", "dark"}
+    last = page.evaluate(mode)
+    page.reload()
+    assert page.evaluate(mode) == last
+
+
+def test_launch_buttons_open_by_keyboard(site, open_page):
+    path = CHAPTERS[0]
+    page = open_page(site + path, **MODES["light"])
+    page.get_by_label("Launch interactive content").focus()
+    page.keyboard.press("Enter")
+    offered = {}
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+        text, url = page.evaluate(
+            "[document.activeElement.innerText.trim(), document.activeElement.href]"
+        )
+        offered[text] = url
+    assert set(offered) == {"Binder", "Colab", "JupyterLab"}
+    notebook = path.replace(".html", ".ipynb")
+    assert offered["Colab"].endswith(f"/blob/main/{notebook}")
+    assert offered["Binder"].endswith(f"urlpath=lab/tree/{notebook}")
+    assert offered["JupyterLab"].endswith(
+        "/lab/tree" + notebook.removeprefix("notebooks")
     )
-    handler.log_message = lambda *_: None
-    http.server.SimpleHTTPRequestHandler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with page.expect_download() as download:
+        page.evaluate("""() => {
+          const link = document.querySelector(".btn-download-source-button");
+          link.download = ""; link.target = ""; link.click();
+        }""")
+    assert download.value.suggested_filename == Path(notebook).name
+
+
+def test_landing_figure_moves_unless_motion_is_unwanted(site, open_page):
+    frame = "document.querySelector('[data-replay]').shadowRoot.querySelector('input').value"
+    still = open_page(site + LANDING, reduced_motion="reduce", **MODES["light"])
+    still.wait_for_timeout(600)
+    at = still.evaluate(frame)
+    still.wait_for_timeout(600)
+    assert still.evaluate(frame) == at
+    moving = open_page(site + LANDING, reduced_motion="no-preference", **MODES["light"])
+    moving.wait_for_function(f"{frame} === '3'")
+    button = moving.locator("[data-replay] button")
+    assert button.get_attribute("aria-label") == "Pause"
+    box = moving.locator("[data-replay]").first.bounding_box()
+    assert box["y"] + box["height"] < 900, "not within the first screen"
+
+
+def find(page, words):
+    """Search as a reader does: Ctrl+K, the words, Enter. The pages found."""
+    page.keyboard.press("Control+k")
+    page.keyboard.type(words)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=*")
+    page.wait_for_function(
+        "document.querySelector('.search-summary, #search-results p')"
+    )
+    page.wait_for_function(
+        "/finished|did not match|found/i.test(document.querySelector('#search-results')"
+        ".innerText)"
+    )
+    links = (
+        "[...document.querySelectorAll('#search-results li a')].map((a) => a.pathname)"
+    )
+    return {Path(path).name for path in page.evaluate(links)}
+
+
+@pytest.mark.parametrize("words", ["学習", "言語", "言語モデル"])
+def test_search_finds_japanese(words, site, open_page):
+    holders = {
+        page.name
+        for page in PAGES
+        if page.parent != SITE and words in parse(page).find("article").get_text()
+    }
+    assert find(open_page(site + LANDING), words) >= holders
+    if not holders:
+        pytest.skip(f"no page holds {words}")
+
+
+def test_search_finds_english(site, open_page):
+    assert "attention.html" in find(open_page(site + LANDING), "queries")
+    assert not find(open_page(site + LANDING), "zzyzx")
+
+
+@pytest.mark.parametrize("path", ["nowhere.html", "deep/down/nowhere.html"])
+def test_wrong_address_leads_back(path, site, browser):
+    page = browser.new_page()
+    failed = []
+    page.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
+    page.goto(site + path, wait_until="networkidle")
+    assert failed == [site + path]
+    assert page.title().startswith("No such page")
+    page.get_by_role("link", name="The Glass Box", exact=True).last.click()
+    page.wait_for_url(f"**{BASE}book/index.html")
+    page.close()
