@@ -149,14 +149,13 @@ def _name_things(soup) -> None:
 def _size_pictures(app, soup) -> None:
     """Room for a picture before it comes, so that the text does not jump."""
     files = {name: source for source, name in app.builder.images.items()}
-    for number, picture in enumerate(soup.select("article img[src*=_images]")):
+    for picture in soup.select("article img[src*=_images]"):
         source = files.get(posixpath.basename(picture["src"]))
         if source and not source.endswith(".svg") and not picture.get("width"):
             with Image.open(Path(app.srcdir) / source) as image:
                 width, height = image.size
             picture.attrs |= {"width": str(width), "height": str(height)}
-        if number:
-            picture["loading"] = "lazy"
+        picture["loading"] = "lazy"  # text comes first on every page
 
 
 def _rebase(soup, folder: str, prefix: str) -> None:

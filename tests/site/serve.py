@@ -11,9 +11,13 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
-BASE = "/the-glass-box/"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+BASE = urlsplit(CONFIG["html"]["baseurl"]).path  # where GitHub Pages puts the site
 TEXT = {".html", ".css", ".js", ".svg", ".xml", ".json", ".ipynb", ".txt"}
 
 

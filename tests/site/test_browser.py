@@ -14,8 +14,7 @@ CHAPTERS = [str(p.relative_to(SITE)) for p in PAGES if SITE / "notebooks" in p.p
 MODES = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 360, "height": 800}},
-    "dark-narrow": {"color_scheme": "dark", "viewport": {"width": 360, "height": 800}},
+    "narrow": {"color_scheme": "dark", "viewport": {"width": 360, "height": 800}},
 }
 OTHERS = [
     str(page.relative_to(SITE))
@@ -50,8 +49,11 @@ def site():
         yield address
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("path", [LANDING, *CHAPTERS, *OTHERS], ids=str)
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [(path, mode) for path in [LANDING, *CHAPTERS] for mode in MODES]
+    + [(path, "narrow") for path in OTHERS],
+)
 def test_page_is_quiet_fits_and_is_accessible(path, mode, site, open_page):
     """open_page fails the test for what the console says."""
     page = open_page(site + path, **MODES[mode])
@@ -76,8 +78,7 @@ def test_pictures_load_and_say_what_they_show(path, site, open_page):
         picture.loading = "eager";
         await picture.decode().catch(() => wrong.push(picture.src));
         if (!picture.hasAttribute("alt")) wrong.push(picture.outerHTML.slice(0, 200));
-        const space = getComputedStyle(picture).display !== "none";
-        if (space && picture.naturalWidth > 60 && picture.alt.length < 10)
+        if (picture.closest("article") && picture.alt.length < 40)
           wrong.push(picture.outerHTML.slice(0, 200));
       }
       return wrong;

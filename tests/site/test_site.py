@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from serve import BASE, CONFIG
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "test" / "_build" / "html"
@@ -20,7 +22,15 @@ def parse(page):
 
 
 def article(page):
-    return parse(page).find("article") or parse(page)
+    return parse(page).find("article") or parse(page).find("main")
+
+
+def place(page, path):
+    """The file that an address on a page means; the 404 page's start at the host."""
+    path = unquote(path)
+    return (
+        SITE / path.removeprefix(BASE) if path.startswith(BASE) else page.parent / path
+    )
 
 
 def test_site_is_complete():
@@ -42,7 +52,7 @@ def test_nothing_is_fetched_from_other_hosts(page):
         if not address.startswith("data:"):
             parts = urlsplit(address)
             assert not parts.netloc, address
-            assert (page.parent / unquote(parts.path)).is_file(), address
+            assert place(page, parts.path).is_file(), address
 
 
 @each
@@ -73,7 +83,33 @@ def test_links_within_the_site_lead_somewhere(page):
             continue
         path, fragment = urldefrag(link["href"])
         path = unquote(path.partition("?")[0])
-        target = (page.parent / path).resolve() if path else page
+        target = place(page, path).resolve() if path else page
         assert target.is_file(), link["href"]
         if fragment and target.suffix == ".html":
             assert parse(target).find(id=unquote(fragment)), link["href"]
+
+
+def test_repository_has_one_address():
+    """_config.yml names it; the set-up cells and the site's own address agree."""
+    url = CONFIG["repository"]["url"]
+    owner, name = url.removeprefix("https://github.com/").split("/")
+    assert CONFIG["html"]["baseurl"] == f"https://{owner}.github.io/{name}/"
+    for path in ROOT.glob("notebooks/*/*.ipynb"):
+        code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+        assert f'git+{url}"' in code[0].source, path.name
+
+
+@each
+def test_links_from_elsewhere_show_a_card(page):
+    if page.parent == SITE and page.name != "index.html":
+        return  # search, index, 404
+    head = parse(page).head
+    card = {m["property"]: m["content"] for m in head.select("meta[property^='og:']")}
+    own = "" if page.stem == "index" else page.relative_to(SITE).as_posix()
+    assert card["og:url"] == CONFIG["html"]["baseurl"] + own
+    assert head.select_one("link[rel=canonical]")["href"] == card["og:url"]
+    assert len(card["og:description"]) > 20 and card["og:title"]
+    picture = card["og:image"].removeprefix(CONFIG["html"]["baseurl"])
+    assert (SITE / picture).is_file()
+    listed = (SITE / "sitemap.xml").read_text("utf8")
+    assert f"<loc>{card['og:url']}</loc>" in listed
