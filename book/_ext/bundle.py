@@ -20,8 +20,7 @@ STYLES = (
     "mystnb.*.css",
     "katex/katex.min.css",
     "sphinx-design.min.css",
-    "site.css",
-)
+)  # then ours, in book/_static
 SCRIPTS = (
     "documentation_options.js",
     "doctools.js",
@@ -59,7 +58,8 @@ def _bundle(app, exception):
             for inline in re.findall(r"<script\b.*?</script>", html, re.S):
                 names.update(re.findall(r"[\w-]+", inline))
     css = []
-    for pattern in STYLES:
+    ours = sorted((Path(app.srcdir) / "book" / "_static").glob("*.css"))
+    for pattern in (*STYLES, *(file.name for file in ours)):
         for file in sorted(static.glob(pattern)):
             folder = posixpath.dirname(file.relative_to(static).as_posix())
             css.append(_pruned(_rebased(file.read_text("utf8"), folder), names))
