@@ -57,11 +57,8 @@ def fingerprint(notebook) -> str:
         for card in sorted(ROOT.glob("checkpoints/*/card.json"))
         if re.search(rf"[\"']{re.escape(card.parent.name)}[\"'/]", text)
     ]
-    pins = [
-        line
-        for line in (ROOT / "requirements.txt").read_text("utf8").splitlines()
-        if "==" in line
-    ]
+    required = (ROOT / "requirements.txt").read_text("utf8")
+    pins = required.split("# The notebooks\n")[1].split("\n#")[0]  # of this part only
     parts = [
         cells,
         pins,
