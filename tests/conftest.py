@@ -1,9 +1,14 @@
-"""One browser for the tests that need one: the Chromium that the system has."""
+"""For all tests: drawn cases repeat, and one browser, the Chromium that the system has."""
 
 import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+# The same cases in every run, and no deadline: a loaded machine is slow.
+settings.register_profile("book", derandomize=True, deadline=None)
+settings.load_profile("book")
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Our own pages only: the sandbox needs rights that containers lack.

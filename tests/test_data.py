@@ -386,7 +386,7 @@ def test_a_member_that_leads_outside_is_refused(bad, monkeypatch, tmp_path):
     assert not any(found.is_file() for found in tmp_path.rglob("*"))
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_a_changed_byte_never_changes_an_article(tmp_path_factory, place, change):
     path = tmp_path_factory.mktemp("changed") / "archive"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import panels
@@ -136,7 +136,6 @@ def test_tick_texts(value, text):
 numbers = st.floats(-1e9, 1e9).filter(lambda v: v == 0 or abs(v) > 1e-9)
 
 
-@settings(deadline=None)  # a loaded machine is slow
 @given(st.lists(numbers, min_size=1, max_size=20))
 def test_rounding_keeps_four_digits_of_the_largest(values):
     rounded = panels._rounded(np.array(values))
@@ -147,7 +146,6 @@ def test_rounding_keeps_four_digits_of_the_largest(values):
         assert len(digits) <= 4, text
 
 
-@settings(deadline=None)  # a loaded machine is slow
 @given(numbers, st.floats(1e-6, 1e6))
 def test_ticks_lie_within_the_limits(low, span):
     high = low + span * max(
