@@ -1,5 +1,6 @@
 """lib.data: every way in which a file can come, fail to come, or come wrong."""
 
+import hashlib
 import io
 import json
 import os
@@ -479,3 +480,63 @@ def test_no_embedded_article_copies_the_corpus(monkeypatch):
     for row in data._read_livedoor(FULL):
         shared = ours & runs(row)
         assert not shared, f"{row['url']}: {shared}"
+
+
+# --- Tiny Shakespeare ------------------------------------------------------------
+
+PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
+
+
+@pytest.fixture
+def play(monkeypatch):
+    digest = hashlib.sha256(PLAY.encode()).hexdigest()
+    monkeypatch.setattr(data, "SHAKESPEARE_DIGEST", digest)
+    return PLAY.encode()
+
+
+def test_the_play_comes_from_its_origin_once(monkeypatch, cached, play):
+    with origin(monkeypatch, play) as asked:
+        first, second = data.tiny_shakespeare(), data.tiny_shakespeare()
+        path = f"/files/{data.SHAKESPEARE_FILE}"
+        assert asked == [f"HEAD {path}", f"GET {path}"]
+    assert first.is_full and first.rows == second.rows
+    assert first.rows[0]["content"] == PLAY
+    assert repr(first).startswith("tiny-shakespeare: 1 text, 61 characters · https://")
+    assert (cached.parent / data.SHAKESPEARE_FILE).read_bytes() == play
+
+
+def test_at_its_own_origin_the_play_has_another_name(monkeypatch, play):
+    with origin(monkeypatch, play) as asked:
+        address = os.environ["GLASSBOX_ORIGIN"]
+        monkeypatch.delenv("GLASSBOX_ORIGIN")
+        monkeypatch.setattr(data, "SHAKESPEARE_ORIGIN", address)
+        assert data.tiny_shakespeare().is_full
+        assert asked == ["HEAD /files/input.txt", "GET /files/input.txt"]
+
+
+def test_another_play_is_an_error(monkeypatch, cached, play):
+    with (
+        origin(monkeypatch, play[:-1]),
+        pytest.raises(data.DataError, match="expected sha256"),
+    ):
+        data.tiny_shakespeare()
+    assert list(cached.parent.iterdir()) == []
+
+
+def test_without_an_origin_the_books_own_prose_stands_in(monkeypatch):
+    monkeypatch.setenv("GLASSBOX_ORIGIN", refused_address())
+    prose = data.tiny_shakespeare()
+    assert not prose.is_full
+    assert "the embedded default" in repr(prose) and "cannot be reached" in repr(prose)
+    text = prose.rows[0]["content"]
+    assert text.isascii() and len(text) >= 60_000 and "Citizen" not in text
+
+
+@needs_hub
+def test_the_full_play_through_loopback(monkeypatch, cached):
+    with Hub(os.environ["HUB"]) as hub:
+        for variable, value in hub.environment.items():
+            monkeypatch.setenv(variable, value)
+        full = data.tiny_shakespeare()
+    text = full.rows[0]["content"]
+    assert full.is_full and len(text) == 1_115_394 and len(set(text)) == 65

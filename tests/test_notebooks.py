@@ -115,7 +115,7 @@ def test_data_tags_follow_the_data(path):
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 reads.add(f"{node.value.id}.{node.attr}")
         for data, names in tainted.items():
-            depends = bool(reads & names) or f"data.{data}" in reads
+            depends = bool(reads & names) or f"data.{data.replace('-', '_')}" in reads
             if depends:
                 # A method call on a name may change it: what it reads is tainted, too.
                 names |= writes

@@ -26,7 +26,8 @@ from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_TAGS = {"livedoor"}  # a cell with such a tag depends on that data set
+# A cell with such a tag depends on that data set.
+DATA_TAGS = {"livedoor", "tiny-shakespeare"}
 KEY = "glassbox"
 TIMEOUT = 300  # seconds a cell
 
