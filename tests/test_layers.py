@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from lib import layers, weights
+from lib import data, layers, weights
 from lib.layers import (
+    MLP,
     WIRINGS,
     DeepMLP,
+    GatedMLP,
     LayerNorm,
     PostNorm,
     PreNorm,
@@ -21,6 +23,7 @@ from lib.layers import (
     RMSNorm,
     residual_block,
 )
+from train import feed_forward
 from train import layer_norm as study
 
 quick = settings(max_examples=40)
@@ -148,6 +151,75 @@ def test_where_the_norm_goes():
         ValueError, match="wiring: got 'batch', wants one of none, post"
     ):
         residual_block("batch", 4, 8)
+
+
+def test_gelu_in_both_forms_is_that_of_torch():
+    x = torch.cat([torch.linspace(-50, 50, 999), torch.tensor([0.0])]).double()
+    assert_close(layers.gelu(x), F.gelu(x), rtol=0, atol=1e-12)
+    tanh = F.gelu(x, approximate="tanh")
+    assert_close(layers.gelu_tanh(x), tanh, rtol=0, atol=1e-12)
+    gap = (layers.gelu(x) - layers.gelu_tanh(x)).abs().max()
+    assert 1e-4 < gap < 5e-4  # as the docstring says
+
+
+@pytest.mark.parametrize("kind", [MLP, GatedMLP])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 999), st.integers(1, 7))
+def test_an_mlp_acts_on_each_token_alone(kind, seed, T):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, T, 6, generator=generator)
+    order = torch.randperm(T, generator=generator)
+    mlp = kind(6, 10)
+    with torch.no_grad():
+        assert_close(mlp(x[:, order]), mlp(x)[:, order])
+        others = torch.randn(2, T, 6, generator=generator)
+        others[:, 0] = x[:, 0]
+        assert_close(mlp(others)[:, 0], mlp(x)[:, 0])
+        assert mlp(x[:, :0]).shape == (2, 0, 6)
+
+
+def test_the_mlps_of_transformers():
+    from transformers import GPT2Config, LlamaConfig
+    from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    x = torch.randn(2, 5, 12)
+    gpt2 = GPT2MLP(48, GPT2Config(n_embd=12, resid_pdrop=0.0)).eval()
+    ours = MLP(12, 48, layers.gelu_tanh)
+    names = {"up": gpt2.c_fc, "down": gpt2.c_proj}
+    state = {f"{name}.weight": layer.weight.mT for name, layer in names.items()}
+    ours.load_state_dict(
+        state | {f"{n}.bias": layer.bias for n, layer in names.items()}
+    )
+    assert_close(ours(x), gpt2(x), rtol=0, atol=1e-5)
+    llama = LlamaMLP(
+        LlamaConfig(hidden_size=12, intermediate_size=32, num_attention_heads=4)
+    ).eval()
+    state = {k.replace("_proj", ""): v for k, v in llama.state_dict().items()}
+    ours = GatedMLP(12, 32)
+    ours.load_state_dict(state)
+    assert_close(ours(x), llama(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mlp", [lambda: MLP(256, 1024), lambda: GatedMLP(256, 680, layers.gelu)]
+)
+def test_an_mlp_starts_with_the_mean_square_of_its_input(mlp):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        size = mlp()(torch.randn(500, 256)).square().mean().item()
+    assert 0.7 < size < 1.4
+
+
+@pytest.mark.parametrize("kind", [MLP, GatedMLP])
+def test_bad_widths_of_an_mlp(kind):
+    with pytest.raises(ValueError, match=r"x: got the shape \(2, 5\), .* 4 features"):
+        kind(4, 8)(torch.zeros(2, 5))
+    for bad in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="d_model: got"):
+            kind(bad, 8)
+        with pytest.raises(ValueError, match="hidden: got"):
+            kind(8, bad)
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)
@@ -295,6 +367,61 @@ def test_a_recorded_start_is_computed_again():
         )
 
 
+def test_all_models_of_the_comparison_have_about_the_same_size():
+    sizes = {
+        setting: feed_forward.count(
+            feed_forward.small_model(*setting, feed_forward.width_of(*setting[:2]))
+        )
+        for setting in feed_forward.SETTINGS
+    }
+    assert len(sizes) == 13
+    assert max(sizes.values()) < 1.025 * min(sizes.values())
+
+
+def test_the_character_model_is_causal():
+    model = feed_forward.small_model(2, True, True, 16)
+    ids = torch.randint(65, (1, 12))
+    later = torch.cat([ids[:, :7], (ids[:, 7:] + 1) % 65], 1)
+    with torch.no_grad():
+        assert_close(model(ids)[:, :7], model(later)[:, :7])
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    path = tmp_path / "run.json"
+    assert feed_forward.finished(path, lambda: {"test": 1.0}) == {"test": 1.0}
+    assert feed_forward.finished(path, lambda: 1 / 0) == {"test": 1.0}
+
+
+def test_the_shipped_character_model_is_what_its_card_says():
+    name = feed_forward.NAME
+    trace, card = weights.trace(name), weights.card(name)
+    assert card["config"] == json.loads(json.dumps(feed_forward.CONFIG))
+    assert [
+        tuple(c[k] for k in ("expansion", "gated", "residual"))
+        for c in trace["comparison"]
+    ] == list(feed_forward.SETTINGS)
+    assert all(len(c["test"]) == len(feed_forward.SEEDS) for c in trace["comparison"])
+    model = feed_forward.shipped_model(0)
+    tensors = weights.tensors(name)
+    model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    play = data.tiny_shakespeare()
+    if not play.is_full:
+        pytest.skip(play.notice)
+    letters, splits = feed_forward.text_splits()
+    assert letters == trace["letters"]
+    loss = feed_forward.loss_on(model, splits["test"][:20_000], 128)
+    assert abs(loss - card["metrics"]["test_loss_nats_per_character"]) < 0.15
+
+
 def test_every_public_name_says_what_it_is():
-    for name in ("LayerNorm", "RMSNorm", "DeepMLP", "residual_block", "MLP"):
+    for name in (
+        "LayerNorm",
+        "RMSNorm",
+        "DeepMLP",
+        "residual_block",
+        "MLP",
+        "GatedMLP",
+        "gelu",
+        "gelu_tanh",
+    ):
         assert getattr(layers, name).__doc__
