@@ -1,11 +1,11 @@
-"""Scaled dot-product attention and its masks, in the clearest form.
+"""Scaled dot-product attention, its masks and its heads, in the clearest form.
 
-Heads, projections and positions live elsewhere; at work, use
+Positions live elsewhere; at work, use `torch.nn.MultiheadAttention`, or
 `torch.nn.functional.scaled_dot_product_attention`, which returns no weights.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def attention(
@@ -54,6 +54,119 @@ def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
     if not isinstance(T, int) or isinstance(T, bool) or T < 0:
         raise ValueError(f"T: got {T!r}, wants a whole number of at least 0")
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()  # (T, T)
+
+
+class MultiHeadAttention(nn.Module):
+    """Several attentions side by side, each on its own features; W_O mixes them.
+
+    Split D features into H heads of d = D / H, attend in each, join, project.
+
+    Args:
+        d_model: D, the width of a token.
+        num_heads: H, which has to divide D.
+        bias: whether the four linear maps add one, as in torch.
+
+    Raises:
+        ValueError: `d_model` or `num_heads` is not a whole number of at least 1, or
+            the heads do not divide the width.
+
+    Source: Vaswani et al. (2017), section 3.2.2; agrees with
+    `torch.nn.MultiheadAttention` (`batch_first`) in values and gradients.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, bias: bool = True) -> None:
+        super().__init__()
+        for name, n in (("d_model", d_model), ("num_heads", num_heads)):
+            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+                raise ValueError(
+                    f"{name}: got {n!r}, wants a whole number of at least 1"
+                )
+        if d_model % num_heads:
+            raise ValueError(
+                f"num_heads: got {num_heads}, wants a divisor of d_model = {d_model}"
+            )
+        self.num_heads = num_heads
+        # Each map holds those of all heads: rows h·d to (h + 1)·d belong to head h.
+        self.to_query = nn.Linear(d_model, d_model, bias)
+        self.to_key = nn.Linear(d_model, d_model, bias)
+        self.to_value = nn.Linear(d_model, d_model, bias)
+        self.to_output = nn.Linear(d_model, d_model, bias)
+
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Let the tokens of `x` attend to those of `context`, or to each other.
+
+        Args:
+            x: (B, Tq, D), from which the queries are made.
+            context: (B, Tk, D), from which keys and values are made: cross-attention.
+                None takes `x`: self-attention.
+            mask: bool, (Tq, Tk) for all alike or (B, H, Tq, Tk), where an axis may be 1;
+                True = this query may attend to this key. Three axes are refused: they
+                could mean one mask for each sequence or one for each head.
+
+        Returns:
+            output (B, Tq, D) and weights (B, H, Tq, Tk). A query that may attend to no
+            key has weights of 0, and its output is the bias of `to_output`.
+
+        Raises:
+            TypeError: a tensor or its dtype is not as above.
+            ValueError: a shape is not as above; the message names the argument.
+        """
+        context = x if context is None else context
+        self._check(x, context, mask)
+        query = split_heads(self.to_query(x), self.num_heads)  # (B, H, Tq, d)
+        key = split_heads(self.to_key(context), self.num_heads)  # (B, H, Tk, d)
+        value = split_heads(self.to_value(context), self.num_heads)  # (B, H, Tk, d)
+        output, weights = attention(query, key, value, mask)  # (B, H, Tq, d)
+        return self.to_output(join_heads(output)), weights  # (B, Tq, D)
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"
+
+    def _check(self, x: Tensor, context: Tensor, mask: Tensor | None) -> None:
+        weight = self.to_query.weight
+        D = weight.shape[1]
+        for name, y in (("x", x), ("context", context)):
+            if not isinstance(y, Tensor):
+                raise TypeError(f"{name}: got {type(y).__name__}, wants a torch.Tensor")
+            if y.dtype != weight.dtype:
+                raise TypeError(
+                    f"{name}: got {y.dtype}, wants {weight.dtype}, as the weights have"
+                )
+            if y.ndim != 3 or y.shape[-1] != D:
+                raise ValueError(f"{name}: got shape {_shape(y)}, wants (B, T, {D})")
+        if len(context) != len(x):
+            raise ValueError(
+                f"context: got {len(context)} sequences, wants {len(x)}, as x has"
+            )
+        if isinstance(mask, Tensor) and mask.ndim not in (2, 4):
+            raise ValueError(
+                f"mask: got shape {_shape(mask)}, wants (Tq, Tk) or (B, H, Tq, Tk)"
+            )
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, T, D) -> (B, H, T, d): head h holds the features h·d to (h + 1)·d.
+
+    Raises ValueError if `x` does not have three axes or H does not divide D.
+    """
+    if x.ndim != 3:
+        raise ValueError(f"x: got shape {_shape(x)}, wants (B, T, D)")
+    if num_heads < 1 or x.shape[-1] % num_heads:
+        raise ValueError(
+            f"num_heads: got {num_heads}, wants a divisor of the width {x.shape[-1]}"
+        )
+    # The width is given, not -1: an empty batch would leave it open.
+    heads = x.unflatten(-1, (num_heads, x.shape[-1] // num_heads))  # (B, T, H, d)
+    return heads.transpose(1, 2)  # (B, H, T, d)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, H, T, d) -> (B, T, D): what `split_heads` split. ValueError on other shapes."""
+    if x.ndim != 4:
+        raise ValueError(f"x: got shape {_shape(x)}, wants (B, H, T, d)")
+    return x.transpose(1, 2).flatten(2)  # (B, T, H, d) -> (B, T, D)
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:

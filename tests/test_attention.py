@@ -1,4 +1,4 @@
-"""lib.attention against torch's own function, and its invariants."""
+"""lib.attention against torch's own functions, and its invariants."""
 
 import pytest
 import torch
@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lib.attention import attention, causal_mask
+from lib.attention import (
+    MultiHeadAttention,
+    attention,
+    causal_mask,
+    join_heads,
+    split_heads,
+)
 
 KINDS = ["none", "causal", "padding", "random", "per-head", "with an empty row"]
 quick = settings(max_examples=40)
@@ -209,3 +215,172 @@ def test_bad_input_raises_early_and_names_the_argument(message):
     with pytest.raises((TypeError, ValueError), match=message) as error:
         attention(*BAD[message])
     assert error.type is (ValueError if "shape" in str(error.value) else TypeError)
+
+
+# --- Several heads --------------------------------------------------------------------
+
+
+def copied(ours: MultiHeadAttention) -> torch.nn.MultiheadAttention:
+    """torch's layer with the weights of ours."""
+    theirs = torch.nn.MultiheadAttention(
+        ours.to_query.in_features,
+        ours.num_heads,
+        bias=ours.to_query.bias is not None,
+        batch_first=True,
+        dtype=ours.to_query.weight.dtype,
+    )
+    three = ours.to_query, ours.to_key, ours.to_value
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([m.weight for m in three]))
+        theirs.out_proj.weight.copy_(ours.to_output.weight)
+        if theirs.in_proj_bias is not None:
+            theirs.in_proj_bias.copy_(torch.cat([m.bias for m in three]))
+            theirs.out_proj.bias.copy_(ours.to_output.bias)
+    return theirs
+
+
+@quick
+@given(
+    st.sampled_from([(1, 1), (4, 1), (6, 2), (12, 3), (8, 8)]),
+    st.booleans(),
+    st.sampled_from(["self", "causal", "cross", "masked cross"]),
+    st.integers(0, 2**20),
+)
+def test_multi_head_attention_is_that_of_torch(size, bias, kind, seed):
+    torch.manual_seed(seed)
+    (D, H), B, Tq, Tk = size, 2, 3, 5
+    ours = MultiHeadAttention(D, H, bias).double()
+    theirs = copied(ours)
+    x = torch.randn(B, Tq, D, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(B, Tk, D, dtype=torch.float64, requires_grad=True)
+    context = context if "cross" in kind else x
+    mask = None
+    if kind == "causal":
+        mask = causal_mask(Tq)
+    elif kind == "masked cross":
+        mask = torch.rand(Tq, Tk) < 0.5
+        mask[:, 0] = True
+    output, maps = ours(x, None if context is x else context, mask)
+    theirs_output, theirs_maps = theirs(
+        x,
+        context,
+        context,
+        attn_mask=None if mask is None else ~mask,
+        average_attn_weights=False,
+    )
+    assert_close(output, theirs_output, rtol=0, atol=1e-9)
+    assert_close(maps, theirs_maps, rtol=0, atol=1e-9)
+    inputs = [x] if context is x else [x, context]
+    back = torch.randn_like(output)
+    four = (ours.to_query, ours.to_key, ours.to_value, ours.to_output)
+    mine = torch.autograd.grad(output, [*inputs, *(m.weight for m in four)], back)
+    wanted = torch.autograd.grad(
+        theirs_output, [*inputs, theirs.in_proj_weight, theirs.out_proj.weight], back
+    )
+    n = len(inputs)
+    mine = [*mine[:n], torch.cat(mine[n : n + 3]), mine[-1]]
+    for a, b in zip(mine, wanted, strict=True):
+        assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@quick
+@given(st.integers(0, 3), st.integers(0, 5), st.integers(1, 4), st.integers(1, 4))
+def test_joining_undoes_splitting(B, T, H, d):
+    x = torch.randn(B, T, H * d)
+    heads = split_heads(x, H)
+    assert heads.shape == (B, H, T, d)
+    assert torch.equal(join_heads(heads), x)
+    for h in range(H):
+        assert torch.equal(heads[:, h], x[..., h * d : (h + 1) * d])
+
+
+def test_the_number_of_heads_changes_no_parameter():
+    sizes = {
+        H: [tuple(p.shape) for p in MultiHeadAttention(8, H).parameters()]
+        for H in (1, 2, 4, 8)
+    }
+    assert all(found == sizes[1] for found in sizes.values())
+
+
+def test_reordering_the_heads_in_all_four_maps_changes_nothing():
+    layer = MultiHeadAttention(6, 3, bias=False)
+    x = torch.randn(2, 4, 6)
+    before, _ = layer(x)
+    order = torch.arange(6).view(3, 2)[[2, 0, 1]].flatten()
+    with torch.no_grad():
+        for part in (layer.to_query, layer.to_key, layer.to_value):
+            part.weight.copy_(part.weight[order])
+        layer.to_output.weight.copy_(layer.to_output.weight[:, order])
+    assert_close(layer(x)[0], before)
+
+
+def test_a_mask_for_each_sequence_and_for_each_head():
+    layer, x = MultiHeadAttention(6, 3), torch.randn(2, 4, 6)
+    lengths = torch.tensor([4, 2]).view(2, 1, 1, 1)
+    _, maps = layer(x, mask=torch.arange(4) < lengths)  # (B, 1, 1, Tk)
+    assert (maps[1, ..., 2:] == 0).all() and (maps[0] > 0).all()
+    per_head = torch.ones(1, 3, 4, 4, dtype=torch.bool)
+    per_head[:, 1] = causal_mask(4)
+    _, maps = layer(x, mask=per_head)
+    assert (maps[:, 1].triu(1) == 0).all() and (maps[:, 0] > 0).all()
+
+
+def test_a_token_without_any_key_gets_the_bias_of_the_output():
+    layer, x = MultiHeadAttention(6, 3), torch.randn(2, 4, 6)
+    output, maps = layer(x, mask=torch.zeros(4, 4, dtype=torch.bool))
+    assert (maps == 0).all()
+    assert_close(output, layer.to_output.bias.expand_as(output))
+    output, maps = layer(x, torch.randn(2, 0, 6))  # no context at all
+    assert maps.shape == (2, 3, 4, 0)
+    assert_close(output, layer.to_output.bias.expand_as(output))
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((6, 4), r"num_heads: got 4, wants a divisor of d_model = 6"),
+        ((6, 0), r"num_heads: got 0, wants a whole number"),
+        ((6, 2.0), r"num_heads: got 2.0, wants a whole number"),
+        ((0, 1), r"d_model: got 0, wants a whole number"),
+        (("6", 1), r"d_model: got '6', wants a whole number"),
+        ((6, True), r"num_heads: got True"),
+    ],
+)
+def test_bad_sizes_are_named(size, told):
+    with pytest.raises(ValueError, match=told):
+        MultiHeadAttention(*size)
+
+
+Y = torch.randn(2, 4, 6)  # (B, T, D)
+BAD_HEADS = {
+    "x: got list, wants a torch.Tensor": ([1.0], None, None),
+    "x: got torch.float64, wants torch.float32": (Y.double(), None, None),
+    r"x: got shape \(4, 6\), wants \(B, T, 6\)": (Y[0], None, None),
+    r"x: got shape \(2, 4, 5\), wants \(B, T, 6\)": (Y[..., :5], None, None),
+    r"context: got shape \(2, 4, 3\), wants \(B, T, 6\)": (Y, Y[..., :3], None),
+    "context: got 1 sequences, wants 2": (Y, Y[:1], None),
+    r"mask: got shape \(2, 4, 4\), wants \(Tq, Tk\) or \(B, H, Tq, Tk\)": (
+        Y,
+        None,
+        torch.ones(2, 4, 4, dtype=torch.bool),
+    ),
+    r"mask: got shape \(3, 4\)": (Y, None, torch.ones(3, 4, dtype=torch.bool)),
+    "mask: got torch.float32, wants bool": (Y, None, torch.ones(4, 4)),
+    "mask: got list, wants a torch.Tensor": (Y, None, [[True]]),
+}
+
+
+@pytest.mark.parametrize("told", BAD_HEADS)
+def test_bad_input_of_several_heads_is_named(told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        MultiHeadAttention(6, 3)(*BAD_HEADS[told])
+
+
+def test_splitting_and_joining_name_a_bad_shape():
+    with pytest.raises(ValueError, match=r"x: got shape \(4, 6\), wants \(B, T, D\)"):
+        split_heads(Y[0], 2)
+    for H in (4, 0, -1):
+        with pytest.raises(ValueError, match=f"num_heads: got {H}, wants a divisor"):
+            split_heads(Y, H)
+    with pytest.raises(ValueError, match=r"wants \(B, H, T, d\)"):
+        join_heads(Y)
