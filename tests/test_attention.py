@@ -1,5 +1,6 @@
 """lib.attention against torch's own functions, and its invariants."""
 
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from lib.attention import (
     join_heads,
     split_heads,
 )
+from train import multi_head as recorded
 
 KINDS = ["none", "causal", "padding", "random", "per-head", "with an empty row"]
 quick = settings(max_examples=40)
@@ -384,3 +386,18 @@ def test_splitting_and_joining_name_a_bad_shape():
             split_heads(Y, H)
     with pytest.raises(ValueError, match=r"wants \(B, H, T, d\)"):
         join_heads(Y)
+
+
+def test_the_page_and_the_recorded_runs_have_one_network():
+    page = nbformat.read("notebooks/block/multi-head.ipynb", as_version=4)
+    [source] = [c.source for c in page.cells if c.source.startswith("class Echo")]
+    names = dict(vars(recorded))
+    exec(source, names)
+    tokens, _ = recorded.sequences(2, torch.Generator().manual_seed(0))
+    for size in ((8, 2), (8, 1, 5)):
+        outputs = []
+        for network in (recorded.Echo, names["Echo"]):
+            torch.manual_seed(0)
+            outputs.append(network(*size)(tokens))
+        assert outputs[0][0].shape == (2, 10, 4, 32)
+        assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
