@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from lib.attention import attention, causal_mask
 from lib.layers import LayerNorm, RMSNorm
+from lib.positions import rope, rope_frequencies, rope_turns
 
 RESULTS = Path(__file__).parent / "results.json"
 RUNS = 15
@@ -33,6 +35,24 @@ def attention_row(length: int, backward: bool) -> dict[str, Callable]:
 
     def peer():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    return {"ours": _step(ours, backward), "peer": _step(peer, backward)}
+
+
+def rope_row(backward: bool) -> dict[str, Callable]:
+    """Query and key of 8 heads of width 64, 1,024 tokens; the angles are given."""
+    query, key = (torch.randn(1, 8, 1024, 64) for _ in range(2))
+    for tensor in (query, key):
+        tensor.requires_grad_(backward)
+    turns = rope_turns(1024, rope_frequencies(64))
+    cos, sin = (torch.cat((x, x), -1)[None] for x in (turns.real, turns.imag))
+
+    def ours():
+        return torch.stack((rope(query, turns).sum(), rope(key, turns).sum()))
+
+    def peer():
+        pair = apply_rotary_pos_emb(query, key, cos, sin)
+        return torch.stack([x.sum() for x in pair])
 
     return {"ours": _step(ours, backward), "peer": _step(peer, backward)}
 
@@ -81,6 +101,7 @@ def main() -> None:
         rows[f"LayerNorm, {way} / nn.LayerNorm"] = norm_row(*pair, backward)
         pair = RMSNorm(256), torch.nn.RMSNorm(256, eps=1e-6)
         rows[f"RMSNorm, {way} / nn.RMSNorm"] = norm_row(*pair, backward)
+        rows[f"RoPE, {way} / transformers' apply_rotary_pos_emb"] = rope_row(backward)
     results = {name: measure(row) for name, row in tqdm(rows.items())}
     for name, found in results.items():
         low, high = found["ratio_quartiles"]
