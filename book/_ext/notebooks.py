@@ -215,9 +215,11 @@ def site(executed: Path | None, out: Path, workers: int) -> list[str]:
     for file in (ROOT / "book").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             wanted[file.relative_to(ROOT)] = file
-    _mirror(wanted, stage)
+    changed = _mirror(wanted, stage)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(stage)]
     command += ["--path-output", str(out), "-n", "-W", "--keep-going", "-q"]
+    if any(name.parts[:2] in (("book", "_static"), ("book", "_ext")) for name in changed):
+        command.append("--all")  # Sphinx looks at the pages alone
     done = subprocess.run(command, cwd=ROOT)
     return (
         [f"jupyter-book build: exit status {done.returncode}"]
@@ -240,8 +242,12 @@ def _fresh(path: Path, executed: Path) -> Path | None:
     return None
 
 
-def _mirror(wanted: dict[Path, Path], target: Path) -> None:
-    """Make `target` hold these files; one that is the same keeps its time stamp."""
+def _mirror(wanted: dict[Path, Path], target: Path) -> list[Path]:
+    """Make `target` hold these files, and say which were changed.
+
+    One that is the same keeps its time stamp.
+    """
+    changed = []
     for file in target.rglob("*") if target.is_dir() else ():
         if file.is_file() and file.relative_to(target) not in wanted:
             file.unlink()
@@ -250,6 +256,8 @@ def _mirror(wanted: dict[Path, Path], target: Path) -> None:
         if not copy.is_file() or copy.read_bytes() != source.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+            changed.append(name)
+    return changed
 
 
 def main() -> int:
