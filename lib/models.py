@@ -34,7 +34,7 @@ class Places(NamedTuple):
     """Where the tokens of one pass stand, as the attention of each layer needs it."""
 
     distance: Tensor  # (Tq, Tk), key position − query position
-    bias: Tensor  # (Tq, Tk) or (H, Tq, Tk), −∞ where the key comes later
+    bias: Tensor  # (Tq, Tk) or (1, H, Tq, Tk), −∞ where the key comes later
     turns: Tensor | None  # (Tq, d/2), the rotations of RoPE
 
 
@@ -62,10 +62,11 @@ class SelfAttention(nn.Module):
         value = split_heads(self.to_value(x), self.num_heads)  # (B, H, T, d)
         if places.turns is not None:
             query, key = rope(query, places.turns), rope(key, places.turns)
-        bias = places.bias.to(query.dtype)  # (T, T) or (H, T, T)
+        bias = places.bias.to(query.dtype)  # (T, T) or (1, H, T, T)
         if self.shaw is not None:
             bias = bias + self.shaw(query, places.distance)  # (B, H, T, T)
-        # `attention` with a bias, by torch's kernel: several times faster on long text.
+        # `attention` with a bias, by torch's kernel, which wants two axes or all four
+        # to be several times faster on long text.
         output = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.to_output(join_heads(output))  # (B, T, D)
 
@@ -171,10 +172,10 @@ class LanguageModel(nn.Module):
         distance = distances(queries, keys)  # (Tq, Tk)
         bias = torch.zeros(distance.shape, device=distance.device)  # (Tq, Tk)
         if self.positions == "t5":
-            bias = self.t5(distance)  # (H, Tq, Tk)
+            bias = self.t5(distance)[None]  # (1, H, Tq, Tk)
         if self.positions == "alibi":
             slopes = alibi_slopes(self.num_heads).to(distance.device)
-            bias = alibi(distance, slopes)  # (H, Tq, Tk)
+            bias = alibi(distance, slopes)[None]  # (1, H, Tq, Tk)
         bias = bias.masked_fill(distance > 0, float("-inf"))
         rotates = self.positions == "rope"
         turns = rope_turns(queries, self.frequencies) if rotates else None
