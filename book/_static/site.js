@@ -7,3 +7,8 @@ for (const host of document.querySelectorAll(".plays [data-replay]")) {
     host.shadowRoot?.querySelector("button").click();
   }, { threshold: 0.6 }).observe(host);
 }
+
+// A figure that scrolls on a narrow screen can be scrolled by keyboard.
+for (const figure of document.querySelectorAll(".cell_output figure")) {
+  if (getComputedStyle(figure).overflowX === "auto") figure.tabIndex = 0;
+}
