@@ -1,39 +1,50 @@
 """lib.training: a run repeats, goes on after a kill, and is the same in two processes."""
 
+import io
+import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lib import training
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40
-# A run as a script of train/ makes it: `python -c SCRIPT <folder> <dropout> <naps>`.
+# A run as a script of train/ makes it: <script> <folder> <dropout> <seconds a batch>.
 SCRIPT = """
-import json, sys, time
+import sys
+import time
 from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
 from lib import training
 
 folder, dropout, nap = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 torch.set_num_threads(1)
 torch.manual_seed(0)
+norm = nn.BatchNorm1d(32) if dropout else nn.LayerNorm(32)
 model = nn.Sequential(
-    nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(dropout),
-    nn.Linear(32, 32), nn.LayerNorm(32), nn.Linear(32, 4),
-) if dropout else nn.Sequential(
-    nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.LayerNorm(32), nn.Linear(32, 4)
-)
+    nn.Linear(8, 32), norm, nn.ReLU(), nn.Dropout(dropout), nn.Linear(32, 4)
+).double()
 
 def batch(step, generator):
     time.sleep(nap)
-    x = torch.randn(16, 8, generator=generator)
+    x = torch.randn(16, 8, generator=generator, dtype=torch.double)
     return x, (x[:, :4] + x[:, 4:]).argmax(1)
 
 def loss(model, x, y):
@@ -42,78 +53,394 @@ def loss(model, x, y):
 def evaluate(model):
     return {"weight": model[0].weight.sum().item()}
 
+optimisers = training.muon(model, model[-1])
 trace = training.fit(
-    model, batch, loss, 40, training.muon(model, model[-1]), seed=3, warm_up=5,
-    ema=0.9, evaluate=evaluate, every=4, evaluate_every=8, folder=folder, save_every=0,
+    model, batch, loss, 40, optimisers, seed=3, warm_up=5, ema=0.9, evaluate=evaluate,
+    every=4, evaluate_every=8, folder=folder, save_every=0,
 )
 if training.processes()[0] == 0:
     torch.save([trace, model.state_dict()], folder / "end.pt")
 """
 
 
-def environment() -> dict:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def start(folder, dropout=0.2, nap=0.0, launcher=("-c", SCRIPT)):
+def started(folder, dropout, nap=0.0, launcher=()):
+    """The run in a process of its own."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, *launcher, str(folder), str(dropout), str(nap)]
-    return subprocess.Popen(
-        command, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, *launcher, str(script), str(folder), dropout, str(nap)]
+    settings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process, folder):
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert errors == "", errors  # no bar without a terminal, no warning
+def finished(folder, dropout):
+    """The run, or its rest, in this process: its trace and its weights."""
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["script", str(folder), dropout, "0"])
+        exec(SCRIPT, {})
     return torch.load(folder / "end.pt", weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing stopped: its trace and its weights."""
-    folder = tmp_path_factory.mktemp("whole")
-    return finish(start(folder), folder)
 
 
 def without_times(trace):
     return {k: v for k, v in trace.items() if not k.endswith("seconds")}
 
 
-def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
-    process = start(tmp_path, nap=0.05)
-    file, deadline = tmp_path / "resume.pt", time.monotonic() + 60
-    while time.monotonic() < deadline:
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, capsys):
+    file, deadline = tmp_path / "killed" / "resume.pt", time.monotonic() + 200
+    process = started(file.parent, "0.2", nap=0.05)
+    while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
         if file.exists() and torch.load(file, weights_only=True)["step"] >= 8:
             break
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    stopped = torch.load(file, weights_only=True)["step"]
-    assert 8 <= stopped < STEPS
-    trace, state = finish(start(tmp_path), tmp_path)
-    assert without_times(trace) == without_times(whole[0])
-    assert state.keys() == whole[1].keys()
-    assert all(torch.equal(state[key], whole[1][key]) for key in state)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    assert 8 <= torch.load(file, weights_only=True)["step"] < STEPS
+    trace, weights = finished(file.parent, "0.2")
+    expected, expected_weights = finished(tmp_path / "whole", "0.2")
+    assert without_times(trace) == without_times(expected)
+    assert weights.keys() == expected_weights.keys()
+    assert all(weights[key].equal(expected_weights[key]) for key in weights)
+    assert capsys.readouterr().err == ""  # no bar where there is no terminal
 
 
 def test_two_processes_equal_one(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    process = start(two, 0, launcher=(*launcher, str(script)))
-    expected = finish(start(one, 0), one)
-    _, errors = process.communicate(timeout=60)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    process = started(tmp_path / "two", "0", launcher=torchrun)
+    expected, expected_weights = finished(tmp_path / "one", "0")
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    found = torch.load(two / "end.pt", weights_only=True)
+    trace, weights = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
+    assert trace["step"] == expected["step"] and trace["rate"] == expected["rate"]
     for key in ("loss", "norm"):
-        torch.testing.assert_close(
-            torch.tensor(found[0][key]),
-            torch.tensor(expected[0][key]),
-            atol=1e-3,
-            rtol=0,
+        assert trace[key] == pytest.approx(expected[key], abs=2e-5)  # rounded to 1e-5
+    for key, value in expected_weights.items():
+        torch.testing.assert_close(weights[key], value, atol=1e-9, rtol=0)
+
+
+# Small runs in this process.
+
+
+def line(start=0.0):
+    """One weight and a bias, with nothing random in them."""
+    model = nn.Linear(1, 1, dtype=torch.double)
+    nn.init.constant_(model.weight, start)
+    nn.init.zeros_(model.bias)
+    return model
+
+
+def points(step, generator):
+    x = torch.randn(4, 1, generator=generator, dtype=torch.double)
+    return x, 3 * x + 1
+
+
+def squares(model, x, y):
+    return (model(x) - y).square().mean()
+
+
+def fitted(model=None, *, batch=points, loss=squares, steps=20, rate=0.1, **more):
+    model = line() if model is None else model
+    sgd = torch.optim.SGD(model.parameters(), lr=rate)
+    return model, training.fit(model, batch, loss, steps, [sgd], **more)
+
+
+def test_a_run_learns_and_its_trace_tells():
+    model, trace = fitted(
+        steps=200, warm_up=10, evaluate=lambda m: {"weight": m.weight.item()}
+    )
+    assert model.weight.item() == pytest.approx(3, abs=0.01)
+    assert trace["step"] == list(range(20, 201, 20))
+    assert trace["loss"][0] > 1 > 0.01 > trace["loss"][-1]
+    assert trace["rate"][0] == 0.1 * training.schedule(19, 200, 10)
+    assert [e["step"] for e in trace["evaluations"]] == [0, 200]
+    assert trace["evaluations"][0]["weight"] == 0
+    assert trace["evaluations"][1]["weight"] == model.weight.item()
+    assert json.loads(json.dumps(trace)) == trace
+    assert not model.training
+
+
+def test_seed_and_step_decide_what_is_drawn():
+    seen = {}
+
+    def loss(model, x, y):
+        noise = torch.rand(1).item()  # as dropout draws
+        seen.setdefault(seed, []).append((x[0].item(), noise))
+        return squares(model, x, y)
+
+    for seed in (0, 1, 2**32 - 1):
+        fitted(loss=loss, seed=seed, steps=5)
+    draws = [draw for run in seen.values() for step in run for draw in step]
+    assert len(set(draws)) == 30
+    first, seed = seen[0], 0
+    seen.clear()
+    model, state = line(), torch.get_rng_state()
+    fitted(model, loss=loss, seed=0, steps=5, every=1)
+    assert seen[0] == first
+    assert torch.get_rng_state().equal(state)  # the caller's own draws go on
+
+
+def test_average_is_the_formula():
+    weights = []
+
+    def batch(step, generator):
+        weights.append(model.weight.item())
+        return points(step, generator)
+
+    model = line(0.5)
+    evaluated = []
+    fitted(
+        model,
+        batch=batch,
+        ema=0.6,
+        clip=math.inf,
+        evaluate=lambda m: evaluated.append(m.weight.item()) or {},
+    )
+    last = line(0.5)
+    fitted(last, clip=math.inf)
+    average = weights[0]
+    for step, weight in enumerate([*weights[1:], last.weight.item()]):
+        share = min(0.6, (1 + step) / (10 + step))
+        average = share * average + (1 - share) * weight
+    assert model.weight.item() == pytest.approx(average, abs=1e-12)
+    assert evaluated == [0.5, model.weight.item()]
+
+
+def test_clipping_bounds_a_step_and_the_trace_has_the_norm_before():
+    model, trace = fitted(steps=1, rate=1.0, clip=0.25)
+    moved = math.hypot(model.weight.item(), model.bias.item())
+    assert moved == pytest.approx(0.25, abs=1e-6)
+    assert trace["norm"][0] > 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    def batch(step, generator):
+        x, y = points(step, generator)
+        return x, y / (step != 13)
+
+    with pytest.raises(FloatingPointError) as stopped:
+        fitted(batch=batch, every=5, folder=tmp_path, save_every=0)
+    message = str(stopped.value)
+    assert message.startswith("step 13: ")
+    assert message.endswith(f"last good checkpoint: {tmp_path}/resume.pt, of step 10")
+    model, trace = fitted(every=5, folder=tmp_path)  # mended, it goes on from there
+    assert trace["step"] == [5, 10, 15, 20] and model.weight.isfinite()
+    with pytest.raises(FloatingPointError, match=r"step 13: .* checkpoint: None"):
+        fitted(batch=batch)
+
+
+def test_a_finished_run_is_not_repeated(tmp_path):
+    model, trace = fitted(folder=tmp_path, ema=0.5)
+    again, same = fitted(
+        folder=tmp_path, ema=0.5, batch=lambda *_: pytest.fail("it trained again")
+    )
+    assert same == trace and torch.equal(again.weight, model.weight)
+    assert [file.name for file in tmp_path.iterdir()] == ["resume.pt"]
+
+
+def test_another_runs_file_is_refused_and_says_what_differs(tmp_path):
+    fitted(folder=tmp_path, config={"data": "a"})
+    for change, name in (
+        ({"steps": 30}, "steps"),
+        ({"seed": 1}, "seed"),
+        ({"rate": 0.2}, "optimisers"),
+        ({"model": nn.Linear(1, 1, False, dtype=torch.double)}, "parameters"),
+        ({"config": {"data": "b"}}, "config"),
+    ):
+        change = {"config": {"data": "a"}} | change
+        with pytest.raises(ValueError, match=f"resume.pt: of another run.* {name};"):
+            fitted(folder=tmp_path, **change)
+    (tmp_path / "resume.pt").write_bytes(b"PK and then nothing")
+    with pytest.raises(ValueError, match=r"resume\.pt: damaged"):
+        fitted(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"steps": 0}, ValueError, "steps: expected a whole number from 1, got 0"),
+        ({"steps": 2.5}, ValueError, "steps: .* got 2.5"),
+        ({"every": 0}, ValueError, "every: .* got 0"),
+        ({"seed": -1}, ValueError, "seed: expected a whole number from 0, got -1"),
+        ({"seed": 2**32}, ValueError, "seed: "),
+        ({"warm_up": 20}, ValueError, "warm_up: expected 0 to 19 steps, got 20"),
+        ({"ema": 1.0}, ValueError, "ema: .* got 1.0"),
+        ({"batch": lambda *_: [1, 2]}, TypeError, r"batch: .* got \[1, 2\]"),
+        ({"batch": lambda *_: torch.ones(2)}, TypeError, "batch: .* a tuple"),
+        (
+            {"batch": lambda *_: (torch.ones(2), torch.ones(3))},
+            ValueError,
+            r"batch: .* one length, .* got \[2, 3\]",
+        ),
+        ({"batch": lambda *_: (torch.ones(0),)}, ValueError, r"batch: .* got \[0\]"),
+        ({"loss": lambda m, x, y: 1.0}, TypeError, "loss: .* got 1.0"),
+        ({"loss": lambda m, x, y: m(x)}, TypeError, "loss: .* no axes"),
+        ({"evaluate": lambda m: {"w": m.weight}}, TypeError, "not JSON serializable"),
+    ],
+)
+def test_bad_input_is_named(change, error, message):
+    with pytest.raises(error, match=message):
+        fitted(**change)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"folder: .*resume\.pt cannot be written"):
+        fitted(folder=tmp_path / "file", batch=lambda *_: pytest.fail("too late"))
+
+
+def test_the_bar_shows_time_left_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        fitted()
+        assert bool(re.search(r"20/20 \[\d\d:\d\d<", stream.getvalue())) == shown
+        assert ("loss=" in stream.getvalue()) == shown
+
+
+# Optimisers and the schedule.
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
+def test_orthogonal_takes_each_singular_value_through_the_polynomial(a, b, seed):
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(a, b, generator=generator, dtype=torch.double)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    s = s / s.norm()
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    torch.testing.assert_close(training.orthogonal(matrix), u * s @ v)
+    assert s.max() < 1.21
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+def test_muon_is_torchs(shape, monkeypatch):
+    torch_orthogonal = torch.optim._muon._zeropower_via_newtonschulz
+    settings = (3.4445, -4.7750, 2.0315), 5, 1e-7
+    matrix = torch.randn(shape, dtype=torch.double)
+    difference = training.orthogonal(matrix) - torch_orthogonal(matrix, *settings)
+    assert difference.norm() / math.sqrt(24) < 0.03  # torch's is in bfloat16
+    # The rest of the step, with both in float64.
+    monkeypatch.setattr(
+        torch.optim._muon,
+        "_zeropower_via_newtonschulz",
+        lambda grad, *_: training.orthogonal(grad),
+    )
+    ours, theirs = (nn.Parameter(matrix.clone()) for _ in range(2))
+    mine = training.Muon([ours], lr=0.1, weight_decay=0.2)
+    reference = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.2)
+    for _ in range(4):
+        ours.grad = torch.randn(shape, dtype=torch.double)
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
+def test_muon_flattens_convolutions_and_treats_matrices_apart():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(6, 2, 3, 3), (6, 18), (6, 18)]
+    gradients = [torch.randn(shape, generator=generator) for shape in shapes]
+    gradients[1] = gradients[0].reshape(6, 18)
+    together = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    together.append(nn.Parameter(torch.zeros(3, 3)))  # without a gradient: unmoved
+    for parameter, gradient in zip(together, gradients, strict=False):
+        parameter.grad = gradient
+    training.Muon(together).step()
+    alone = nn.Parameter(torch.zeros(6, 18))
+    alone.grad = gradients[2]
+    training.Muon([alone]).step()
+    torch.testing.assert_close(together[0].flatten(1), together[1])
+    torch.testing.assert_close(together[2], alone)
+    assert not together[1].equal(together[2]) and not together[3].any()
+    with pytest.raises(
+        ValueError, match=r"params: expected matrices, got shape \(3,\)"
+    ):
+        training.Muon([nn.Parameter(torch.zeros(3))])
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Embedding(5, 4)
+        self.place = nn.Parameter(torch.zeros(3, 4))
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.LayerNorm(4)
+        self.map = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+        self.tied = nn.Linear(4, 5, bias=False)
+        self.tied.weight = self.token.weight
+
+
+def names_of(model, optimiser):
+    names = {p: name for name, p in model.named_parameters()}
+    return [{names[p] for p in group["params"]} for group in optimiser.param_groups]
+
+
+def test_each_parameter_has_its_optimiser_and_its_decay():
+    model = Tiny()
+    first, second = training.muon(model, model.head, decay=0.3, adamw_decay=0.2)
+    assert names_of(model, first) == [{"conv.weight", "map.weight"}]
+    matrices = {"token.weight", "place", "head.weight"}
+    vectors = {f"{m}.bias" for m in ("conv", "norm", "map", "head")} | {"norm.weight"}
+    assert names_of(model, second) == [matrices, vectors]
+    assert [g["weight_decay"] for g in first.param_groups] == [0.3]
+    assert [g["weight_decay"] for g in second.param_groups] == [0.2, 0]
+    matrices |= {"conv.weight", "map.weight"}
+    assert names_of(model, training.adamw(model)) == [matrices, vectors]
+    with pytest.raises(ValueError, match="none for Muon"):
+        training.muon(nn.Sequential(nn.Embedding(2, 2), nn.LayerNorm(2)))
+    training.muon(nn.Linear(2, 2, bias=False))[1].step()  # nothing left: no harm
+
+
+def test_schedule_is_a_line_and_then_torchs_cosine():
+    assert [training.schedule(s, 100, 4) for s in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert training.schedule(52, 100, 4, final=0.2) == pytest.approx(0.6)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 30, eta_min=0.1)
+    for step in range(30):
+        assert training.schedule(step, 30, 0, 0.1) == pytest.approx(
+            optimiser.param_groups[0]["lr"]
         )
-    for key, value in expected[1].items():
-        torch.testing.assert_close(found[1][key], value, atol=1e-4, rtol=0)
+        optimiser.step()
+        cosine.step()
+
+
+# What the scripts of train/ share.
+
+SCRIPTS = [
+    file.stem
+    for file in sorted((ROOT / "train").glob("*.py"))
+    if "training.arguments(" in file.read_text("utf8")
+]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_tells_all(name, monkeypatch, capsys):
+    script = import_module(f"train.{name}")
+    monkeypatch.setattr(sys, "argv", ["x", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        script.main()
+    told = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert f"usage: python -m train.{name} " in told
+    assert script.__doc__.strip() in told and "--folder" in told
+
+
+def test_arguments():
+    count = ("--steps", {"type": int, "default": 5})
+    given = training.arguments("what", "a-b", count, argv=["--folder", "x"])
+    assert given.folder == Path("x") and given.steps == 5
+    assert training.arguments("what", "a-b", argv=[]).folder == Path("_build/train/a-b")
+
+
+def test_kept_runs_once(tmp_path):
+    jobs = iter([{"語": 1}, {"語": 2}])
+    for _ in range(2):
+        assert training.kept(tmp_path / "new", "a", lambda: next(jobs)) == {"語": 1}
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
+    assert training.digest({"a": 1, "b": 2}) == training.digest({"b": 2, "a": 1})
+    assert training.digest({"a": 1}) != training.digest({"a": 2})

@@ -21,9 +21,7 @@ under `_build/train/layer-norm/`, so a killed command goes on where it was. Unde
 `torchrun` the processes share out the cells.
 """
 
-import argparse
 import copy
-import hashlib
 import json
 import math
 import os
@@ -37,7 +35,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
-from lib import weights
+from lib import training, weights
 from lib.layers import WIRINGS, DeepMLP, PostNorm, PreNorm
 
 NAME = "layer-norm"
@@ -275,8 +273,7 @@ class Cells:
     """Finished cells as files, so that a killed study goes on where it was."""
 
     def __init__(self, folder: Path):
-        digest = hashlib.sha256(json.dumps(CONFIG, sort_keys=True).encode())
-        self.folder = folder / digest.hexdigest()[:12]  # another study, other files
+        self.folder = folder / training.digest(CONFIG)  # another study, other files
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rank = int(os.environ.get("RANK", 0))
         self.world = int(os.environ.get("WORLD_SIZE", 1))
@@ -285,11 +282,7 @@ class Cells:
         """Compute the jobs {key: function} that are missing; return {key: result}."""
         mine = list(jobs)[self.rank :: self.world]
         for key in tqdm(mine, desc=title, disable=self.rank > 0):
-            path = self.folder / f"{key}.json"
-            if not path.exists():
-                partial = path.with_suffix(f".{os.getpid()}.tmp")
-                partial.write_text(json.dumps(jobs[key]()))
-                os.replace(partial, path)
+            training.kept(self.folder, key, jobs[key])
         while missing := [k for k in jobs if not (self.folder / f"{k}.json").exists()]:
             time.sleep(1)  # under torchrun: another process has these
             if self.world == 1:
@@ -367,19 +360,7 @@ def study(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("_build/train/layer-norm"),
-        help="where finished cells are kept (default: %(default)s); remove it to start "
-        "again",
-    )
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    trace = study(arguments.folder)
+    trace = study(training.arguments(__doc__, NAME).folder)
     if int(os.environ.get("RANK", 0)):
         return
     counts = {

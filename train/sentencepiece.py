@@ -7,12 +7,10 @@ core. Each model is kept under _build/train/sentencepiece, so a second call goes
 where the first stopped.
 """
 
-import argparse
 import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,10 +18,9 @@ from pathlib import Path
 import sentencepiece as spm
 from tqdm import tqdm
 
-from lib import data, tokenizers, weights
+from lib import data, tokenizers, training, weights
 
 NAME = "sentencepiece"
-SCRATCH = Path("_build/train/sentencepiece")
 SEEDS = 200_000  # substrings that a unigram model starts from; the default is 1,000,000
 DEFAULT, NARROW = 0.9995, 0.98  # character coverage: sentencepiece's default, and less
 SIZES = (4_000, 8_000, 16_000, 32_000)
@@ -278,32 +275,25 @@ def shipped(run: Run) -> bool:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, write the checkpoint."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.sentencepiece", description=__doc__
-    )
-    parser.add_argument(
-        "--scratch",
-        type=Path,
-        default=SCRATCH,
-        help="where trained models are kept between calls (default: %(default)s)",
-    )
-    scratch = parser.parse_args(arguments).scratch
+    folder = training.arguments(__doc__, NAME, argv=arguments).folder
     articles = data.livedoor()
     print(articles)
     if not articles.is_full:
-        parser.exit(
-            1,
+        raise SystemExit(
             "refused: the checkpoint comes from the full Livedoor News Corpus, and "
-            "only the embedded default is here\n",
+            "only the embedded default is here"
         )
     corpus = Corpus(articles)
-    scratch = scratch / _key(corpus)
+    scratch = folder / _key(corpus)
     runs = list(dict.fromkeys(plan(corpus)))
     results, files = [], {}
     for run in (bar := tqdm(runs, desc="models", unit="model")):
         bar.set_postfix_str(run.file)
         model = trained(run, corpus, scratch)
-        results.append(_kept(scratch, run, model, corpus, measured))
+        kept = training.kept(
+            scratch, run.file, lambda run=run, model=model: measured(run, model, corpus)
+        )
+        results.append(kept)
         if model is not None and shipped(run):
             files[run.file] = model
     reference = Run("unigram", 8_000, byte_fallback=True)
@@ -334,18 +324,6 @@ def main(arguments: list[str] | None = None) -> None:
         "by NHN Japan and RONDHUIT",
     }
     print(weights.save(NAME, card, trace=trace, files=files))
-
-
-def _kept(
-    scratch: Path, run: Run, model: bytes | None, corpus: Corpus, measure: Callable
-) -> dict:
-    """The measures of a run, kept beside its model as JSON."""
-    where = scratch / f"{run.file}.json"
-    if where.exists():
-        return json.loads(where.read_text())
-    found = measure(run, model, corpus)
-    _write(where, json.dumps(found, ensure_ascii=False).encode())
-    return found
 
 
 if __name__ == "__main__":
