@@ -430,7 +430,7 @@ def _token_axes(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     room, longest = box.width / len(columns), max(map(_letters, columns))
     turned = 0.6 * em * longest > room
     step_x = int(np.ceil(1.1 * em / room)) if turned else 1
-    step_y = int(np.ceil(1.1 * em * len(rows) / box.height))
+    step_y = int(np.ceil(0.9 * em * len(rows) / box.height))  # a letter's own height
     ax.set_xticks(range(0, len(columns), step_x), columns[::step_x])
     ax.set_yticks(range(0, len(rows), step_y), rows[::step_y])
     if turned:
