@@ -6,13 +6,15 @@
 Small causal transformers on the characters of tiny Shakespeare (public domain): the
 first 90 % to train, the next 5 % to choose on, the last 5 % to report.
 
-- One model of 4 layers, whose weights are shipped (float16): the page reads its hidden
-  units and its residual stream. A copy of its start is shipped as a seed.
+- One model of 4 layers, whose weights and whose start are shipped (float16), under the
+  names of `lib.models.LanguageModel`, which computes the same: the page reads its hidden
+  units and its residual stream.
 - A comparison at equal parameters, 2 layers: no MLP, or an MLP of 1, 2 or 4 times the
   width, plain or gated, with and without residual connections. Where the MLP is
   smaller the whole model is wider, so that all have the same number of parameters.
-  Each setting takes the better of two learning rates by one seed's validation loss;
-  then five other seeds are trained and their test loss reported.
+  Each setting takes the best of three learning rates by one seed's validation loss:
+  two that all settings try, and a third beyond the better one. Then five other seeds
+  are trained and their test loss reported.
 
 Every finished run is a file under `_build/train/feed-forward/`, so a killed command
 goes on where it was.
@@ -34,6 +36,7 @@ from tqdm import tqdm
 from lib import data, weights
 from lib.attention import attention, causal_mask
 from lib.layers import MLP, GatedMLP, PreNorm, gelu
+from lib.models import LanguageModel
 
 NAME = "feed-forward"
 VOCABULARY = 65
@@ -42,6 +45,7 @@ SMALL = {"layers": 2, "heads": 2, "context": 64, "steps": 200}
 BATCH, WARM_UP = 16, 30
 SHIPPED_RATE, SHIPPED_SEED = 3e-3, 0
 RATES = (3e-3, 1e-2)
+BEYOND = {3e-3: 1e-3, 1e-2: 3e-2}  # the third rate, beyond the better one
 TRIAL_SEED, SEEDS = 100, (0, 1, 2, 3, 4)
 # expansion, gated, residual; the baseline without an MLP comes first
 SETTINGS = (
@@ -63,6 +67,7 @@ CONFIG = {
     "optimiser": "Adam, betas (0.9, 0.99), gradients clipped at norm 1",
     "activation": "GELU, in the gate too",
     "rates": RATES,
+    "third_rates": list(BEYOND.values()),
     "trial_seed": TRIAL_SEED,
     "seeds": SEEDS,
     "target": TARGET,
@@ -98,7 +103,8 @@ class CharModel(nn.Module):
     """A causal transformer on characters: ids (B, T) -> logits (B, T, V).
 
     `mlp` makes the feed-forward branch of a layer, or is None for a model of attention
-    alone. Its parts alternate, attention first.
+    alone. Its parts alternate, attention first. With an MLP and residual connections
+    it is a `LanguageModel`; what is compared here has not always both.
     """
 
     def __init__(self, d_model, layers, heads, context, mlp, residual=True):
@@ -123,6 +129,46 @@ class CharModel(nn.Module):
         for part in self.parts:
             hidden = part(hidden)  # (B, T, D)
         return self.readout(self.norm(hidden))  # (B, T, V)
+
+
+@torch.no_grad()
+def as_language_model(model: CharModel) -> LanguageModel:
+    """The same function as a `LanguageModel`, with the tensors renamed."""
+    letters, width = model.token.weight.shape
+    heads, context = model.parts[0].branch.heads, len(model.position.weight)
+    renamed = {"embed": model.token, "table": model.position}
+    renamed |= {"norm": model.norm, "readout": model.readout}
+    for i, (attend, mlp) in enumerate(
+        zip(model.parts[::2], model.parts[1::2], strict=True)
+    ):
+        renamed |= {
+            f"blocks.{i}.attention_norm": attend.norm,
+            f"blocks.{i}.attention.to_output": attend.branch.out,
+            f"blocks.{i}.mlp_norm": mlp.norm,
+            f"blocks.{i}.mlp": mlp.branch,
+        }
+    state = {
+        f"{start}.{name}": tensor
+        for start, module in renamed.items()
+        for name, tensor in module.state_dict().items()
+    }
+    for i, attend in enumerate(model.parts[::2]):
+        for name, part in zip(
+            ("to_query", "to_key", "to_value"),
+            attend.branch.qkv.weight.chunk(3),
+            strict=True,
+        ):
+            state[f"blocks.{i}.attention.{name}.weight"] = part
+    found = LanguageModel(
+        letters,
+        width,
+        heads,
+        len(model.parts) // 2,
+        positions="learned",
+        length=context,
+    )
+    found.load_state_dict(state)
+    return found
 
 
 def count(model: nn.Module) -> int:
@@ -232,14 +278,13 @@ def train(model: CharModel, ids, context, steps, rate, seed) -> list[list[float]
     return curve
 
 
-def one_run(splits, expansion, gated, residual, rate, seed) -> dict:
-    """One run of the comparison and its losses."""
+def one_run(splits, expansion, gated, residual, rate, seed, scored: str) -> dict:
+    """One run of the comparison and its loss on the split `scored`."""
     start = time.process_time()
     model = small_model(expansion, gated, residual, width_of(expansion, gated), seed)
     curve = train(model, splits["train"], SMALL["context"], SMALL["steps"], rate, seed)
     return {
-        "validation": round(loss_on(model, splits["validation"], 64), 4),
-        "test": round(loss_on(model, splits["test"], 64), 4),
+        "loss": round(loss_on(model, splits[scored], SMALL["context"]), 4),
         "curve": curve,
         "cpu_seconds": round(time.process_time() - start, 1),
     }
@@ -277,8 +322,11 @@ def ship(splits, folder: Path) -> tuple[dict, dict]:
 
     record = finished(folder / "shipped.json", job)
     model.load_state_dict(torch.load(store, weights_only=True))
-    tensors = {k: v.half() for k, v in model.state_dict().items()}
-    model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    tensors = {}
+    for name, net in (("start", shipped_model(SHIPPED_SEED)), ("trained", model)):
+        for key, tensor in as_language_model(net).state_dict().items():
+            tensors[f"{name}/{key}"] = tensor.half()
+    model.load_state_dict({k: v.half().float() for k, v in model.state_dict().items()})
     for split in ("validation", "test"):
         record[split] = round(loss_on(model, splits[split], SHIPPED["context"]), 4)
     return tensors, record
@@ -292,17 +340,22 @@ def study(folder: Path) -> tuple[dict, dict]:
     letters, splits = text_splits()
     tensors, shipped = ship(splits, folder)
 
-    def run(setting, rate, seed):
+    def run(setting, rate, seed, scored):
         expansion, gated, residual = setting
-        key = f"{expansion}-{gated:d}-{residual:d}-{rate:g}-{seed}"
+        key = f"{expansion}-{gated:d}-{residual:d}-{rate:g}-{seed}-{scored}"
         return finished(
-            folder / f"{key}.json", lambda: one_run(splits, *setting, rate, seed)
+            folder / f"{key}.json",
+            lambda: one_run(splits, *setting, rate, seed, scored),
         )
 
     comparison = []
     for setting in tqdm(SETTINGS, desc="learning rates"):
-        trials = {rate: run(setting, rate, TRIAL_SEED) for rate in RATES}
-        best = min(RATES, key=lambda rate: trials[rate]["validation"])
+        trials = {}
+        for rate in RATES:
+            trials[rate] = run(setting, rate, TRIAL_SEED, "validation")["loss"]
+        third = BEYOND[min(trials, key=trials.get)]
+        trials[third] = run(setting, third, TRIAL_SEED, "validation")["loss"]
+        best = min(trials, key=trials.get)
         width = width_of(*setting[:2])
         comparison.append(
             {
@@ -311,15 +364,15 @@ def study(folder: Path) -> tuple[dict, dict]:
                 "residual": setting[2],
                 "d_model": width,
                 "parameters": count(small_model(*setting, width)),
-                "trials": [[rate, trials[rate]["validation"]] for rate in RATES],
+                "trials": sorted(trials.items()),
                 "rate": best,
             }
         )
     jobs = [(cell, seed) for seed in SEEDS for cell in comparison]
     for cell, seed in tqdm(jobs, desc="five seeds"):
         setting = cell["expansion"], cell["gated"], cell["residual"]
-        result = run(setting, cell["rate"], seed)
-        cell.setdefault("test", []).append(result["test"])
+        result = run(setting, cell["rate"], seed, "test")
+        cell.setdefault("test", []).append(result["loss"])
         cell.setdefault("cpu_seconds", []).append(result["cpu_seconds"])
     counts = 1 + torch.bincount(splits["train"], minlength=VOCABULARY).double()
     unigram = -(counts / counts.sum()).log()[splits["test"]].mean().item()
