@@ -52,6 +52,9 @@ SHAKESPEARE_ORIGIN = (
 )
 SHAKESPEARE_FILE = "tinyshakespeare.txt"  # at the origin: input.txt
 
+MULTI30K = "bentrevett/multi30k"
+MULTI30K_PAIRS = {"train": 29_000, "validation": 1_014, "test": 1_000}
+
 
 class DataError(Exception):
     """A file is there and is not what it should be: the message names it."""
@@ -76,6 +79,7 @@ class Dataset:
     rows: list[dict[str, str]] = field(repr=False)
     notice: str = ""
     unit: str = "articles"  # what one row is, as the display counts them
+    texts: tuple[str, ...] = ("content",)  # the keys whose characters it counts
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,7 +88,7 @@ class Dataset:
         return iter(self.rows)
 
     def __repr__(self) -> str:
-        characters = sum(len(row["content"]) for row in self.rows)
+        characters = sum(len(row[key]) for row in self.rows for key in self.texts)
         size = f"{len(self.rows):,} {self.unit}, {characters:,} characters"
         parts = [f"{self.name}: {size}", self.source, self.licence, self.notice]
         return " · ".join(part for part in parts if part)
@@ -352,3 +356,73 @@ def _read_shakespeare(path: Path) -> str:
     if (digest := hashlib.sha256(content).hexdigest()) != SHAKESPEARE_DIGEST:
         raise DataError(f"expected sha256 {SHAKESPEARE_DIGEST}, got {digest}")
     return content.decode()
+
+
+# --- Multi30k --------------------------------------------------------------------
+
+
+def multi30k() -> Dataset:
+    """English captions of pictures with a German translation: rows of split, en, de.
+
+    29,000 pairs to train, 1,014 to validate, 1,000 to test (of 2016), as
+    `datasets.load_dataset` gives them, spaces at the ends removed. Where the hub does
+    not answer and the client's cache has no copy, pairs of a small grammar stand in;
+    `is_full` is then False and `notice` says why.
+
+    Raises:
+        DataError: the data set is there and is another.
+    """
+    try:
+        rows, is_full, notice = _hub_rows(MULTI30K, ("en", "de")), True, ""
+    except Unreachable as error:
+        rows, is_full = embedded_pairs(), False
+        notice = f"not the full data set, because {error}"
+    got = Counter(row["split"] for row in rows)
+    if is_full and got != MULTI30K_PAIRS:
+        raise DataError(f"{MULTI30K}: expected {MULTI30K_PAIRS}, got {dict(got)}")
+    default = "the embedded default, a small grammar of this book"
+    return Dataset(
+        name="multi30k",
+        source=f"Multi30k, huggingface.co/datasets/{MULTI30K}" if is_full else default,
+        licence="research use (captions of Flickr30k)" if is_full else "CC BY 4.0",
+        is_full=is_full,
+        rows=rows,
+        notice=notice,
+        unit="pairs",
+        texts=("en", "de"),
+    )
+
+
+def embedded_pairs() -> list[dict[str, str]]:
+    """The pairs that `train/grammar.py` generated: rows of split, en, de."""
+    text = (EMBEDDED / "pairs.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _hub_rows(name: str, keys: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of all splits of a data set of the hub, or of the client's copy of it."""
+    import datasets  # here, since it takes longer to load than all the rest
+    from huggingface_hub import constants
+
+    reason = _silence(constants.ENDPOINT)
+    places = (constants, datasets.config)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    if not reason and before[0]:
+        reason = "HF_HUB_OFFLINE is set"
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        for place in places:  # a client that knows does not try again and again
+            place.HF_HUB_OFFLINE = bool(reason)
+        found = datasets.load_dataset(name)
+    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
+        told = reason or f"{name} did not come ({type(error).__name__})"
+        raise Unreachable(told) from error
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+    return [
+        {"split": split} | {key: row[key].strip() for key in keys}
+        for split in found
+        for row in found[split]
+    ]

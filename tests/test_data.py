@@ -540,3 +540,147 @@ def test_the_full_play_through_loopback(monkeypatch, cached):
         full = data.tiny_shakespeare()
     text = full.rows[0]["content"]
     assert full.is_full and len(text) == 1_115_394 and len(set(text)) == 65
+
+
+# --- Multi30k --------------------------------------------------------------------
+
+PAIRS = {
+    split: "".join(
+        json.dumps({"en": f" A dog, {split} {i}.", "de": f"Ein Hund, {split} {i}. "})
+        + "\n"
+        for i in range(count)
+    )
+    for split, count in (("train", 3), ("val", 2), ("test", 1))
+}
+LOAD = """
+import json, sys, time
+from lib import data
+data.MULTI30K_PAIRS = json.loads(sys.argv[1])
+start = time.monotonic()
+try:
+    found = data.multi30k()
+    print(json.dumps([found.is_full, found.rows[:1], found.rows[-1:], repr(found),
+                      time.monotonic() - start]))
+except data.DataError as error:
+    print(json.dumps(str(error)))
+"""
+COUNTS = json.dumps({"train": 3, "validation": 2, "test": 1})
+
+
+@pytest.fixture
+def pairs_hub(tmp_path):
+    folder = tmp_path / "hub"
+    home = folder / "datasets" / data.MULTI30K
+    home.mkdir(parents=True)
+    for split, text in PAIRS.items():
+        (home / f"{split}.jsonl").write_text(text)
+    with Hub(folder, cache=tmp_path / "cache") as hub:
+        yield hub
+
+
+def load_pairs(home, counts=COUNTS, **variables):
+    process = run_python(LOAD, counts, home=home, **variables)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out), err
+
+
+def test_the_pairs_come_through_the_ordinary_client_and_then_from_its_cache(
+    pairs_hub, tmp_path
+):
+    (is_full, first, last, shown, _), err = load_pairs(
+        tmp_path, **pairs_hub.environment
+    )
+    assert is_full and err == ""
+    assert first == [
+        {"split": "train", "en": "A dog, train 0.", "de": "Ein Hund, train 0."}
+    ]
+    assert last[0]["split"] == "test"
+    assert shown == (
+        "multi30k: 6 pairs, 188 characters · Multi30k, "
+        "huggingface.co/datasets/bentrevett/multi30k · "
+        "research use (captions of Flickr30k)"
+    )
+    gone = pairs_hub.environment | {"HF_ENDPOINT": refused_address()}
+    again, err = load_pairs(tmp_path, **gone)
+    assert again[:4] == [is_full, first, last, shown] and err == ""
+
+
+def test_other_pairs_are_an_error(pairs_hub, tmp_path):
+    told, _ = load_pairs(tmp_path, '{"train": 4}', **pairs_hub.environment)
+    assert told.startswith(
+        "bentrevett/multi30k: expected {'train': 4}, got {'train': 3"
+    )
+
+
+@pytest.mark.parametrize("case", ["refused", "no such data set"])
+def test_without_the_hub_the_pairs_of_a_grammar_stand_in(case, pairs_hub, tmp_path):
+    variables = pairs_hub.environment
+    if case == "refused":
+        variables["HF_ENDPOINT"] = refused_address()
+    else:
+        for file in (pairs_hub.folder / "datasets" / data.MULTI30K).iterdir():
+            file.unlink()
+        (pairs_hub.folder / "datasets" / data.MULTI30K).rmdir()
+    (is_full, first, _, shown, seconds), err = load_pairs(tmp_path, **variables)
+    assert not is_full and err == ""
+    assert first == data.embedded_pairs()[:1]
+    assert "the embedded default" in shown and "not the full data set, because" in shown
+    assert seconds < 10  # most of it is the import of the client
+    reason = "cannot be reached" if case == "refused" else "DatasetNotFoundError"
+    assert reason in shown
+
+
+def test_the_embedded_pairs_are_those_of_the_grammar():
+    from train import grammar
+
+    rows = data.embedded_pairs()
+    assert rows == grammar.sentences()
+    assert len({row["en"] for row in rows}) == len(rows) == 1200
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
+
+
+ENDS = {"m": "er", "f": "e", "n": "es"}
+
+
+def test_the_german_of_the_grammar_agrees():
+    """Each noun phrase has the article, the ending and the number of its noun."""
+    from train import grammar
+
+    nouns = [n.split() for text in grammar.NOUNS.values() for n in text.split("|")]
+    gender = {one[2]: one[4] for one in nouns}
+    plurals = {one[3] for one in nouns}
+    seen = set()
+    for row in data.embedded_pairs():
+        words = row["de"].rstrip(".").split()
+        words[0] = words[0][0].lower() + words[0][1:]
+        for start, word in enumerate(words):
+            if word in ("zwei", "drei", "vier"):
+                noun = next(w for w in words[start + 1 :] if w[0].isupper())
+                assert noun in plurals, row
+                inner = words[start + 1 : words.index(noun, start)]
+                assert all(w.endswith("e") for w in inner), row
+            elif word in ("ein", "eine", "einen"):
+                noun = next(w for w in words[start + 1 :] if w[0].isupper())
+                kind = gender[noun]
+                inner = words[start + 1 : words.index(noun, start)]
+                accusative = start > 0
+                article = {"m": "einen" if accusative else "ein", "f": "eine"}
+                assert word == article.get(kind, "ein"), row
+                end = "en" if kind == "m" and accusative else ENDS[kind]
+                assert all(w.endswith(end) for w in inner), row
+                seen.add((kind, accusative, bool(inner)))
+    assert len(seen) == 12  # three genders, two cases, with an adjective or without
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("HUB") or "", "datasets", data.MULTI30K).is_dir()
+    or not os.environ.get("HUB"),
+    reason="HUB names no folder that holds Multi30k",
+)
+def test_the_full_pairs_through_loopback(tmp_path):
+    counts = json.dumps(data.MULTI30K_PAIRS)
+    with Hub(os.environ["HUB"], cache=tmp_path / "cache") as hub:
+        (is_full, *_, shown, _), err = load_pairs(tmp_path, counts, **hub.environment)
+    assert is_full and err == ""
+    assert shown.startswith("multi30k: 31,014 pairs, 4,084,714 characters")
