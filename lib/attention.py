@@ -146,6 +146,27 @@ class MultiHeadAttention(nn.Module):
             )
 
 
+def rollout(weights: list[Tensor]) -> Tensor:
+    """How much of each input token reaches each output token, by the weights alone.
+
+    The product over the layers, first layer rightmost, of the mean over the heads,
+    half of it replaced by the identity for the residual connection. It leaves out what
+    the values, the MLPs and the norms do, so it is a summary of the weights and not an
+    explanation of the output.
+
+    Shapes: each layer's weights (B, H, T, T) -> (B, T, T); every row sums to 1.
+    Raises ValueError without a layer.
+    Source: Abnar and Zuidema (2020), arXiv:2005.00928.
+    """
+    if not weights:
+        raise ValueError("weights: got no layer, wants at least one")
+    here = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype)  # (T, T)
+    reached = here.to(weights[0].device)
+    for layer in weights:
+        reached = (layer.mean(1) + here.to(layer.device)) / 2 @ reached  # (B, T, T)
+    return reached
+
+
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """(B, T, D) -> (B, H, T, d): head h holds the features h·d to (h + 1)·d.
 
