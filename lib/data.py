@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pooch
 import requests
 
@@ -54,6 +55,23 @@ SHAKESPEARE_FILE = "tinyshakespeare.txt"  # at the origin: input.txt
 
 MULTI30K = "bentrevett/multi30k"
 MULTI30K_PAIRS = {"train": 29_000, "validation": 1_014, "test": 1_000}
+
+CIFAR10 = "uoft-cs/cifar10"
+CIFAR10_IMAGES = {"train": 50_000, "test": 10_000}
+CIFAR10_CLASSES = tuple(
+    [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
+)
 
 
 class DataError(Exception):
@@ -96,6 +114,24 @@ class Dataset:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple:
         state = {"name": self.name, "is_full": self.is_full}
         return {"text/plain": repr(self)}, {"glassbox": state}
+
+
+@dataclass(frozen=True, eq=False)
+class Images(Dataset):
+    """Images of 32×32 pixels in ten classes; `rows` are the training images' labels.
+
+    `train` and `test` are sequences of {"img": a PIL image, "label": 0 … 9}, decoded
+    when asked for; `pixels` makes arrays of them.
+    """
+
+    train: Any = field(default=(), repr=False)
+    test: Any = field(default=(), repr=False)
+    classes: tuple[str, ...] = CIFAR10_CLASSES
+
+    def __repr__(self) -> str:
+        size = f"{len(self.train):,} + {len(self.test):,} images of 32×32 pixels"
+        parts = [f"{self.name}: {size}", self.source, self.licence, self.notice]
+        return " · ".join(part for part in parts if part)
 
 
 # --- The origin ------------------------------------------------------------------
@@ -373,7 +409,13 @@ def multi30k() -> Dataset:
         DataError: the data set is there and is another.
     """
     try:
-        rows, is_full, notice = _hub_rows(MULTI30K, ("en", "de")), True, ""
+        found = _from_hub(MULTI30K)
+        rows = [
+            {"split": split} | {key: row[key].strip() for key in ("en", "de")}
+            for split in found
+            for row in found[split]
+        ]
+        is_full, notice = True, ""
     except Unreachable as error:
         rows, is_full = embedded_pairs(), False
         notice = f"not the full data set, because {error}"
@@ -399,8 +441,83 @@ def embedded_pairs() -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _hub_rows(name: str, keys: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of all splits of a data set of the hub, or of the client's copy of it."""
+# --- CIFAR-10 --------------------------------------------------------------------
+
+
+def cifar10() -> Images:
+    """CIFAR-10: 50,000 small photographs to train, 10,000 to test, in ten classes.
+
+    As `datasets.load_dataset` gives them: rows of img, label. The original pixels come
+    as PNG; where the images are JPEG, their pixels have lost something, and `notice`
+    says so. Where the hub does not answer and the client's cache has no copy,
+    scikit-learn's handwritten digits stand in, enlarged to 32×32; `is_full` is then
+    False and `notice` says why.
+
+    Raises:
+        DataError: the data set is there and is another.
+    """
+    try:
+        found = _from_hub(CIFAR10)
+    except Unreachable as error:
+        return _digits(f"not CIFAR-10, because {error}")
+    got = {split: len(found[split]) for split in found}
+    if got != CIFAR10_IMAGES:
+        raise DataError(f"{CIFAR10}: expected {CIFAR10_IMAGES}, got {got}")
+    first = found["train"][0]["img"]
+    lossy = "JPEG copy: these are not quite the original pixels"
+    return Images(
+        name="cifar10",
+        source=f"CIFAR-10, huggingface.co/datasets/{CIFAR10}",
+        licence="no licence stated, cite Krizhevsky (2009)",
+        is_full=True,
+        rows=[],
+        notice="" if first.format == "PNG" else lossy,
+        train=found["train"],
+        test=found["test"],
+    )
+
+
+def _digits(notice: str) -> Images:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    rows = [
+        {"img": Image.fromarray(grey).resize((32, 32)).convert("RGB"), "label": label}
+        for grey, label in zip(
+            (found.images * 255 / 16).astype("uint8"),
+            found.target.tolist(),
+            strict=True,
+        )
+    ]
+    return Images(
+        name="cifar10",
+        source="the embedded default, scikit-learn's handwritten digits",
+        licence="CC BY 4.0",
+        is_full=False,
+        rows=[],
+        notice=notice,
+        train=rows[:1497],
+        test=rows[1497:],
+        classes=tuple("0123456789"),
+    )
+
+
+def pixels(rows: Any, picks: Any = None) -> tuple[Any, Any]:
+    """Images and labels as arrays: uint8 (n, 32, 32, 3) and int64 (n,).
+
+    `rows` is the `train` or `test` of `Images`; `picks` are the indices, all unless
+    given.
+    """
+    picks = range(len(rows)) if picks is None else picks
+    chosen = [rows[int(i)] for i in picks]
+    images = [np.asarray(row["img"].convert("RGB")) for row in chosen]
+    labels = np.array([row["label"] for row in chosen], dtype=np.int64)
+    return np.stack(images), labels
+
+
+def _from_hub(name: str) -> Any:
+    """The splits of a data set of the hub, or of the client's copy of it."""
     import datasets  # here, since it takes longer to load than all the rest
     from huggingface_hub import constants
 
@@ -414,15 +531,10 @@ def _hub_rows(name: str, keys: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         for place in places:  # a client that knows does not try again and again
             place.HF_HUB_OFFLINE = bool(reason)
-        found = datasets.load_dataset(name)
+        return datasets.load_dataset(name)
     except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
         told = reason or f"{name} did not come ({type(error).__name__})"
         raise Unreachable(told) from error
     finally:
         for place, value in zip(places, before, strict=True):
             place.HF_HUB_OFFLINE = value
-    return [
-        {"split": split} | {key: row[key].strip() for key in keys}
-        for split in found
-        for row in found[split]
-    ]
