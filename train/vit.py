@@ -1,0 +1,352 @@
+"""A small vision transformer on CIFAR-10, and what each part of its recipe is worth.
+
+    python -m train.vit                    # the shipped model, then the ladder
+    python -m train.vit --only ladder
+    python -m train.vit --help
+
+The 50,000 training images are split by a seed: 45,000 to train, 5,000 to decide on. The
+test images are read once, after training, to report.
+
+- The shipped model: a convolutional stem, 8×8 tokens, Muon, a running average of the
+  weights. The trace keeps its validation accuracy, the similarity of its position
+  embeddings and the attention rollout of six images as they grow.
+- The ladder: from a plain ViT to that model, one change a rung, three seeds each, all
+  for the same number of steps. It reports validation accuracy.
+
+Both go on where they were killed; `--folder` says where they keep their state.
+"""
+
+import copy
+import math
+import time
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib import data, training, weights
+from lib.attention import rollout
+from lib.models import ViT, conv_stem
+
+NAME = "vit"
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+SPLIT_SEED, VALIDATION = 0, 5_000
+BATCH, SMOOTHING, PAD = 128, 0.1, 2
+MODEL = {
+    "stem": [[32, 64, 64, 96], [1, 2, 1, 2]],  # widths and strides
+    "d_model": 96,
+    "num_heads": 3,
+    "layers": 4,
+    "hidden": 192,
+    "pool": "mean",
+}
+RATES = {"rate": 0.02, "decay": 0.05, "adamw_rate": 2e-3, "adamw_decay": 0.05}
+EMA = 0.999
+EVALUATIONS = 12
+WATCHED = 4  # validation images whose rollout is recorded, beside the photographs
+
+
+def build(config: dict) -> ViT:
+    """The model of a configuration; `stem` None makes patches of 4×4."""
+    D = config["d_model"]
+    stem = config["stem"]
+    patches = nn.Conv2d(3, D, 4, stride=4) if stem is None else conv_stem(*stem, D)
+    shape = (D, config["num_heads"], config["layers"], 10)
+    rest = {"hidden": config["hidden"], "pool": config["pool"]}
+    return ViT(patches, (8, 8), *shape, **rest)
+
+
+def normalised(images: np.ndarray) -> Tensor:
+    """uint8 (n, 32, 32, 3) -> float (n, 3, 32, 32), each channel about mean 0, std 1."""
+    scaled = torch.from_numpy(images).float() / 255
+    return ((scaled - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+
+
+def photographs() -> Tensor:
+    """Two photographs that scikit-learn ships, square and 32×32, normalised."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    found = []
+    for name in ("china.jpg", "flower.jpg"):
+        whole = Image.fromarray(load_sample_image(name))  # 640×427
+        square = whole.crop((107, 0, 534, 427)).resize((32, 32), Image.LANCZOS)
+        found.append(np.asarray(square))
+    return normalised(np.stack(found))
+
+
+class Data:
+    """The training images padded for cropping, and the validation images."""
+
+    def __init__(self, cifar: data.Images, where: torch.device):
+        images, labels = data.pixels(cifar.train)
+        seeded = torch.Generator().manual_seed(SPLIT_SEED)
+        order = torch.randperm(len(labels), generator=seeded)
+        held, kept = order[:VALIDATION], order[VALIDATION:]
+        x, y = normalised(images), torch.from_numpy(labels)
+        self.padded = F.pad(x[kept], 4 * (PAD,)).permute(0, 2, 3, 1).contiguous()
+        self.padded, self.labels = self.padded.to(where), y[kept].to(where)
+        self.held, self.held_labels = x[held].to(where), y[held].to(where)
+
+    def batches(self, augmented: bool):
+        """`batch` for `training.fit`: passes over the training images, shuffled."""
+        N, per_pass = len(self.labels), len(self.labels) // BATCH
+        orders = {}
+
+        def batch(step: int, generator: torch.Generator):
+            passed, at = divmod(step, per_pass)
+            if passed not in orders:
+                orders.clear()
+                seeded = torch.Generator().manual_seed(passed)
+                orders[passed] = torch.randperm(N, generator=seeded)
+            picks = orders[passed][at * BATCH : (at + 1) * BATCH]
+            picks = picks.to(self.labels.device)
+            draw = generator if augmented else None
+            return augment(self.padded[picks], draw), self.labels[picks]
+
+        return batch
+
+
+def augment(padded: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A crop of 32×32, mirrored or not; without a generator the middle.
+
+    Shapes: (B, 36, 36, 3) -> (B, 3, 32, 32), channels last in memory.
+    """
+    B, where = len(padded), padded.device
+    if generator is None:
+        return padded[:, PAD:-PAD, PAD:-PAD].permute(0, 3, 1, 2)
+
+    def draw(n: int) -> Tensor:
+        return torch.randint(n, (B, 1), generator=generator, device=where)
+
+    line = torch.arange(32, device=where)
+    rows = draw(2 * PAD + 1) + line  # (B, 32)
+    columns = draw(2 * PAD + 1) + torch.where(draw(2) == 1, line.flip(0), line)
+    each = torch.arange(B, device=where)[:, None, None]
+    x = padded[each, rows[:, :, None], columns[:, None, :]]  # (B, 32, 32, 3)
+    return x.permute(0, 3, 1, 2)
+
+
+def predict(model: nn.Module, images: Tensor, size: int = 500) -> Tensor:
+    """Probabilities (n, 10), in float32."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model(part).float().softmax(-1) for part in images.split(size)]
+    return torch.cat(parts)
+
+
+def accuracy(model: nn.Module, cifar: Data, bfloat16: bool) -> float:
+    """The share of the validation images that is classed right."""
+    kind = cifar.held.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
+        found = predict(model, cifar.held)
+    return (found.argmax(-1) == cifar.held_labels).double().mean().item()
+
+
+def watch(model: ViT, images: Tensor) -> dict:
+    """Cosine similarity of the places (P, P), and each image's rollout (n, P)."""
+    has_cls = model.cls is not None
+    places = F.normalize(model.places.weight[has_cls:], dim=-1)  # (P, D)
+    reached = rollout(model.encode(images)[1])  # (n, T, T)
+    seen = reached[:, 0, 1:] if has_cls else reached.mean(1)  # (n, P)
+    seen = seen / seen.sum(-1, keepdim=True)
+    return {"places": rounded(places @ places.T, 2), "rollout": rounded(seen, 4)}
+
+
+def rounded(x: Tensor, digits: int) -> list:
+    return np.round(x.double().cpu().numpy(), digits).tolist()
+
+
+def train(name, config, cifar, steps, folder, seed, watched=None, bfloat16=True):
+    """One run: the model with its averaged weights, and its trace."""
+    where = training.device()
+    torch.manual_seed(seed)
+    model = build(config["model"]).to(where, memory_format=torch.channels_last)
+    if config["muon"]:
+        optimisers = training.muon(model, model.head, **RATES)
+    else:
+        optimisers = [training.adamw(model, 1e-3, decay=0.05)]
+
+    def loss(model, x, y):
+        with torch.autocast(where.type, torch.bfloat16, enabled=bfloat16):
+            logits = model(x)
+        return F.cross_entropy(logits.float(), y, label_smoothing=config["smoothing"])
+
+    def evaluate(model):
+        result = {"accuracy": accuracy(model, cifar, bfloat16)}
+        result["cpu_seconds"] = round(time.process_time(), 1)
+        return result | watch(model, watched)
+
+    trace = training.fit(
+        model,
+        cifar.batches(config["augmented"]),
+        loss,
+        steps,
+        optimisers,
+        seed=seed,
+        warm_up=min(200, steps // 10) if config["schedule"] else 0,
+        final=0.0 if config["schedule"] else 1.0,
+        ema=config["ema"],
+        evaluate=None if watched is None else evaluate,
+        every=20,
+        evaluate_every=max(steps // EVALUATIONS // 20, 1) * 20,
+        folder=folder / name,
+        save_every=120.0,
+        config=config | {"bfloat16": bfloat16, "batch": BATCH},
+    )
+    return model, trace
+
+
+PLAIN = {
+    "model": MODEL | {"stem": None, "pool": "cls"},
+    "schedule": False,
+    "muon": False,
+    "ema": None,
+    "smoothing": 0.0,
+    "augmented": False,
+}
+# What each rung changes in the one below it.
+RUNGS = {
+    "plain ViT, AdamW": {},
+    "+ warm-up and cosine": {"schedule": True},
+    "+ convolutional stem": {"model": MODEL | {"pool": "cls"}},
+    "+ Muon": {"muon": True},
+    "+ mean pooling": {"model": MODEL},
+    "+ smoothing, averaging": {"smoothing": SMOOTHING, "ema": EMA},
+    "+ crop and mirror": {"augmented": True},
+}
+SHIPPED = {"model": MODEL} | {k: v for r in RUNGS.values() for k, v in r.items()}
+SEEDS = (0, 1, 2)
+
+
+def ladder(cifar, steps, folder, bfloat16) -> list[dict]:
+    """Validation accuracy of each rung over the seeds, after the same steps."""
+    config, found = copy.deepcopy(PLAIN), []
+    for number, (name, change) in enumerate(RUNGS.items()):
+        config |= change
+        # A short run averages over a tenth of its steps.
+        ema = config["ema"] and 1 - 10 / steps
+        runs = []
+        for seed in SEEDS:
+
+            def job(seed=seed, config=config | {"ema": ema}, number=number):
+                model, trace = train(
+                    f"rung-{number}-{seed}",
+                    config,
+                    cifar,
+                    steps,
+                    folder / "runs",
+                    seed,
+                    None,
+                    bfloat16,
+                )
+                found = {key: trace[key] for key in ("loss", "cpu_seconds")}
+                return found | {"accuracy": accuracy(model, cifar, bfloat16)}
+
+            runs.append(training.kept(folder, f"rung-{number}-{seed}", job))
+            print(name, seed, runs[-1]["accuracy"], flush=True)
+        rung = {key: [run[key] for run in runs] for key in ("accuracy", "cpu_seconds")}
+        found.append({"rung": name} | rung)
+    return found
+
+
+def wilson(right: int, n: int) -> list[float]:
+    """The 95 % interval of a share, by Wilson (1927)."""
+    z, p = 1.959964, right / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return [round(middle - half, 4), round(middle + half, 4)]
+
+
+def main() -> None:
+    options = [
+        ("--steps", {"type": int, "default": 4_080, "help": "of 128 images"}),
+        ("--ladder-steps", {"type": int, "default": 100}),
+        ("--only", {"choices": ("shipped", "ladder"), "help": "one of the two parts"}),
+        (
+            "--float32",
+            {"action": "store_true", "help": "for processors slow in bfloat16"},
+        ),
+    ]
+    given = training.arguments(__doc__, NAME, *options)
+    images = data.cifar10()
+    print(repr(images))
+    if not images.is_full:
+        raise SystemExit("train.vit: wants CIFAR-10, which did not come")
+    cifar = Data(images, training.device())
+    bfloat16 = not given.float32
+    name = training.digest([SHIPPED, given.ladder_steps, bfloat16])
+    rungs = []
+    if given.only != "shipped":
+        rungs = ladder(cifar, given.ladder_steps, given.folder / name, bfloat16)
+    if given.only == "ladder":
+        return
+    watched = torch.cat((photographs(), cifar.held[:WATCHED].cpu()))
+    watched = watched.to(training.device())
+    model, trace = train(
+        "shipped", SHIPPED, cifar, given.steps, given.folder, 0, watched, bfloat16
+    )
+    if training.processes()[0] == 0:
+        ship(model, trace, rungs, cifar, images, given)
+
+
+def ship(model, trace, rungs, cifar, images, given) -> None:
+    """Round to float16, measure what is left, and write the checkpoint."""
+    tensors = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    model.load_state_dict(tensors)
+    where = training.device()
+    held = predict(model, cifar.held).argmax(-1)
+    validation = (held == cifar.held_labels).double().mean().item()
+    test, labels = data.pixels(images.test)  # the test images, once
+    probabilities = predict(model, normalised(test).to(where)).cpu()
+    labels = torch.from_numpy(labels)
+    right = int((probabilities.argmax(-1) == labels).sum())
+    metrics = {
+        "validation_accuracy": round(validation, 4),
+        "test_accuracy": right / len(labels),
+        "test_interval_95": wilson(right, len(labels)),
+        "test_images": len(labels),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": given.steps,
+        "passes": round(given.steps * BATCH / len(cifar.labels), 1),
+        "cpu_minutes": round(trace["cpu_seconds"] / 60, 1),
+        "minutes": round(trace["seconds"] / 60, 1),
+        "device": where.type,
+    }
+    predictions = {
+        "probabilities": probabilities.half(),
+        "labels": labels.to(torch.uint8),
+    }
+    weights.save(
+        NAME,
+        {
+            "config": {
+                **SHIPPED,
+                "optimisers": RATES,
+                "batch": BATCH,
+                "mean": MEAN,
+                "std": STD,
+                "classes": images.classes,
+                "split_seed": SPLIT_SEED,
+                "ladder_steps": given.ladder_steps,
+                "watched": ["china.jpg", "flower.jpg"] + WATCHED * ["validation"],
+            },
+            "data": repr(images),
+            "command": f"python -m train.vit --steps {given.steps}",
+            "metrics": metrics,
+            "licence": "CC BY 4.0",
+        },
+        tensors,
+        {"run": trace, "ladder": rungs},
+        {"predictions.safetensors": safetensors.torch.save(predictions)},
+    )
+    print(metrics)
+
+
+if __name__ == "__main__":
+    main()
