@@ -118,7 +118,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Images(Dataset):
-    """Images of 32×32 pixels in ten classes; `rows` are the training images' labels.
+    """Images of 32×32 pixels in ten classes; `rows` stays empty.
 
     `train` and `test` are sequences of {"img": a PIL image, "label": 0 … 9}, decoded
     when asked for; `pixels` makes arrays of them.

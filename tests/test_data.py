@@ -20,6 +20,7 @@ import pytest
 from hub import Hub
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lib import data
 
@@ -684,3 +685,63 @@ def test_the_full_pairs_through_loopback(tmp_path):
         (is_full, *_, shown, _), err = load_pairs(tmp_path, counts, **hub.environment)
     assert is_full and err == ""
     assert shown.startswith("multi30k: 31,014 pairs, 4,084,714 characters")
+
+
+# --- CIFAR-10 --------------------------------------------------------------------
+
+
+def encoded(kind: str) -> Image.Image:
+    """A small picture as `kind` keeps it."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(file, kind)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("PNG", False), ("JPEG", True)])
+def test_a_lossy_copy_of_cifar10_is_named(monkeypatch, kind, told):
+    row = {"img": encoded(kind), "label": 3}
+    found = {split: [row] * n for split, n in data.CIFAR10_IMAGES.items()}
+    monkeypatch.setattr(data, "_from_hub", lambda name: found)
+    cifar = data.cifar10()
+    assert cifar.is_full and ("JPEG copy" in repr(cifar)) == told
+    images, labels = data.pixels(cifar.test, [5, 7])
+    assert images.shape == (2, 32, 32, 3) and images.dtype == "uint8"
+    assert labels.tolist() == [3, 3] and cifar.classes[3] == "cat"
+
+
+def test_another_cifar10_is_refused(monkeypatch):
+    monkeypatch.setattr(data, "_from_hub", lambda name: {"train": [], "test": []})
+    with pytest.raises(data.DataError, match="uoft-cs/cifar10: expected .*50000"):
+        data.cifar10()
+
+
+def test_without_the_hub_digits_stand_in(monkeypatch):
+    def silent(name):
+        raise data.Unreachable("nobody answers")
+
+    monkeypatch.setattr(data, "_from_hub", silent)
+    digits = data.cifar10()
+    assert not digits.is_full and "scikit-learn" in digits.source
+    assert "not CIFAR-10, because nobody answers" in repr(digits)
+    images, labels = data.pixels(digits.train)
+    assert images.shape == (1497, 32, 32, 3) and len(digits.test) == 300
+    assert set(labels.tolist()) == set(range(10)) == set(range(len(digits.classes)))
+
+
+@needs_hub
+def test_the_full_cifar10_through_loopback(tmp_path):
+    script = (
+        "from lib import data; d = data.cifar10(); x, y = data.pixels(d.test, range(20));"
+        "print(d.is_full, len(d.train), len(d.test), x.shape, y[:4].tolist(), d.notice)"
+    )
+    with Hub(os.environ["HUB"], cache=tmp_path) as hub:
+        found = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | hub.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    told = "JPEG copy: these are not quite the original pixels"
+    expected = f"True 50000 10000 (20, 32, 32, 3) [3, 8, 8, 0] {told}\n"
+    assert found.stdout == expected

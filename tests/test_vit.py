@@ -1,6 +1,5 @@
 """lib.models.ViT against `transformers`, attention rollout, and the shipped checkpoint."""
 
-
 import pytest
 import torch
 from hypothesis import given
