@@ -35,8 +35,13 @@ class Places(NamedTuple):
     """Where the tokens of one pass stand, as the attention of each layer needs it."""
 
     distance: Tensor  # (Tq, Tk), key position − query position
-    bias: Tensor  # (Tq, Tk) or (1, H, Tq, Tk), −∞ where the key comes later
+    bias: Tensor  # (Tq, Tk) or (1 or B, 1 or H, Tq, Tk), −∞: not this key
     turns: Tensor | None  # (Tq, d/2), the rotations of RoPE
+
+
+# Keys and values (B, H, T, d) of the tokens read so far, of each attention. It starts
+# empty; a forward pass fills it.
+Cache = dict[nn.Module, tuple[Tensor, Tensor]]
 
 
 class SelfAttention(nn.Module):
@@ -46,7 +51,8 @@ class SelfAttention(nn.Module):
     the bias. The maps have the names of `MultiHeadAttention`'s, whose output this is
     where there is no bias but the causal one.
 
-    Shapes: x (B, T, D), `places` of the same tokens -> (B, T, D).
+    Shapes: x (B, T, D), `places` of the same tokens -> (B, T, D). With a `cache` the
+    keys are those of the tokens before as well, and x's own are added to it.
     """
 
     def __init__(self, d_model: int, num_heads: int, shaw: Shaw | None = None):
@@ -57,15 +63,20 @@ class SelfAttention(nn.Module):
         self.to_value = nn.Linear(d_model, d_model, bias=False)
         self.to_output = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, places: Places) -> Tensor:
+    def forward(self, x: Tensor, places: Places, cache: Cache | None = None) -> Tensor:
         query = split_heads(self.to_query(x), self.num_heads)  # (B, H, T, d)
         key = split_heads(self.to_key(x), self.num_heads)  # (B, H, T, d)
         value = split_heads(self.to_value(x), self.num_heads)  # (B, H, T, d)
         if places.turns is not None:
             query, key = rope(query, places.turns), rope(key, places.turns)
-        bias = places.bias.to(query.dtype)  # (T, T) or (1, H, T, T)
+        if cache is not None:
+            if self in cache:
+                key = torch.cat((cache[self][0], key), 2)  # (B, H, Tk, d)
+                value = torch.cat((cache[self][1], value), 2)  # (B, H, Tk, d)
+            cache[self] = key, value
+        bias = places.bias.to(query.dtype)  # (Tq, Tk) or (1 or B, 1 or H, …)
         if self.shaw is not None:
-            bias = bias + self.shaw(query, places.distance)  # (B, H, T, T)
+            bias = bias + self.shaw(query, places.distance)  # (B, H, Tq, Tk)
         # `attention` with a bias, by torch's kernel, which wants two axes or all four
         # to be several times faster on long text.
         output = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -80,8 +91,8 @@ class Block(nn.Module):
         self.attention_norm, self.attention = LayerNorm(d_model), attention
         self.mlp_norm, self.mlp = LayerNorm(d_model), MLP(d_model, hidden, gelu)
 
-    def forward(self, x: Tensor, places: Places) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), places)  # (B, T, D)
+    def forward(self, x: Tensor, places: Places, cache: Cache | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), places, cache)  # (B, T, D)
         return x + self.mlp(self.mlp_norm(x))  # (B, T, D)
 
 
@@ -96,6 +107,11 @@ class LanguageModel(nn.Module):
             last bucket begins there (128 unless given, at least 32). Others ignore it.
         hidden: hidden units of the MLP, 4 D unless given.
         scale: the size of the scheme, as `SCALES` says; other schemes have none.
+
+    `forward(ids, cache, mask)`: with a cache, an empty dict at first, the model reads
+    `ids` after the tokens that are in it, and adds them; logits are those of the new
+    tokens only. `mask` (B, Tk), over past and new tokens, is False on padding before the
+    text: nobody attends to it, and positions are counted behind it.
 
     `frequencies`, where the scheme is RoPE, may be set to others (`interpolated`). A
     sequence of no tokens gives logits of shape (B, 0, V).
@@ -154,18 +170,32 @@ class LanguageModel(nn.Module):
         self.readout = nn.Linear(d_model, vocabulary, bias=False)
         nn.init.normal_(self.readout.weight, std=0.02)  # the loss starts near ln V
 
-    def forward(self, ids: Tensor) -> Tensor:
-        self._check(ids)
-        at = torch.arange(ids.shape[1], device=ids.device)  # (T,)
+    @property
+    def limit(self) -> int | None:
+        """The longest sequence it can read; None where nothing ends."""
+        return len(self.table.weight) if self.positions == "learned" else None
+
+    def forward(
+        self, ids: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        past = next(iter(cache.values()))[0].shape[2] if cache else 0
+        self._check(ids, past)
+        keys = torch.arange(past + ids.shape[1], device=ids.device)  # (Tk,)
+        places = self.places(keys[past:], keys)
+        at = keys[past:]  # (Tq,)
+        if mask is not None:
+            at = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, past:]  # (B, Tq)
+            # Padding reads itself, since a row without any key has no softmax.
+            away = ~mask[:, None, None] & (places.distance != 0)  # (B, 1, Tq, Tk)
+            places = places._replace(bias=places.bias.masked_fill(away, -torch.inf))
         hidden = self.embed(ids)  # (B, T, D)
         if self.positions == "sinusoidal":
             D = hidden.shape[-1]
             hidden = hidden + self.scale * sinusoidal(at, D, dtype=hidden.dtype)
         if self.positions == "learned":
             hidden = hidden + self.table(at)
-        places = self.places(at, at)
         for block in self.blocks:
-            hidden = block(hidden, places)  # (B, T, D)
+            hidden = block(hidden, places, cache)  # (B, T, D)
         return self.readout(self.norm(hidden))  # (B, T, V)
 
     def places(self, queries: Tensor, keys: Tensor) -> Places:
@@ -182,7 +212,7 @@ class LanguageModel(nn.Module):
         turns = rope_turns(queries, self.frequencies) if rotates else None
         return Places(distance, bias, turns)
 
-    def _check(self, ids: Tensor) -> None:
+    def _check(self, ids: Tensor, past: int = 0) -> None:
         if not isinstance(ids, Tensor):
             raise TypeError(f"ids: got {type(ids).__name__}, wants a torch.Tensor")
         if ids.dtype not in (torch.int32, torch.int64):
@@ -194,10 +224,10 @@ class LanguageModel(nn.Module):
             raise ValueError(
                 f"ids: got {int(ids.min())} to {int(ids.max())}, wants 0 to {V - 1}"
             )
-        if self.positions == "learned" and ids.shape[1] > len(self.table.weight):
+        if self.limit is not None and past + ids.shape[1] > self.limit:
             raise ValueError(
-                f"ids: got {ids.shape[1]} tokens, the learned table holds "
-                f"{len(self.table.weight)}"
+                f"ids: got {past + ids.shape[1]} tokens, the learned table holds "
+                f"{self.limit}"
             )
 
 

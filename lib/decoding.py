@@ -1,0 +1,407 @@
+"""From a model's logits to text: greedy, beam search, sampling and its filters.
+
+A *step* stands between a search and a model: `step(ids, parents) -> logits`, where
+
+- `ids` (R, T) holds every row so far, prompt included;
+- `parents` is None where row r continues row r of the call before, as on the first
+  call; else (R,), the row of the call before that each row continues;
+- `logits` (R, V) are those of the next token.
+
+It may have a `limit`, the longest text it reads, and a `mask` (B, T), False on padding.
+
+`cached` and `uncached` make one of a model. Any function of that kind will do: a table,
+or a decoder beside what its encoder returned. A step serves one search.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lib.models import LanguageModel
+
+Step = Callable[[Tensor, Tensor | None], Tensor]
+NEVER = -1e9  # the score of what cannot be chosen; finite, so that sums stay so
+
+
+# --- Filters: logits (..., V) -> logits (..., V), -inf where a token is refused --------
+
+
+def penalise(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Push tokens that stand in `ids` (R, T) down: logits / penalty, or * where < 0.
+
+    Raises ValueError unless `penalty` is above 0; 1 changes nothing.
+    Source: Keskar et al. (2019), arXiv:1909.05858, as in `transformers`.
+    """
+    if not penalty > 0:
+        raise ValueError(f"penalty: got {penalty!r}, wants a number above 0")
+    if penalty == 1:
+        return logits
+    met = logits.gather(-1, ids)  # (R, T)
+    met = torch.where(met < 0, met * penalty, met / penalty)
+    return logits.scatter(-1, ids, met)
+
+
+def scale(logits: Tensor, temperature: float) -> Tensor:
+    """Divide by the temperature: below 1 sharpens, above 1 flattens.
+
+    Raises ValueError unless `temperature` is above 0. At 0 only the likeliest token would be
+    left: that is `greedy`.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(
+            f"temperature: got {temperature!r}, wants a number above 0 (0 would be greedy)"
+        )
+    return logits / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the k likeliest tokens, and those that tie with the last of them.
+
+    A `k` above the vocabulary keeps all, as in `transformers`. Raises ValueError unless
+    `k` is a whole number of at least 1. Source: Fan et al. (2018), arXiv:1805.04833.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"top_k: got {k!r}, wants a whole number of at least 1")
+    last = logits.topk(min(k, logits.shape[-1])).values[..., -1:]  # (..., 1)
+    return logits.masked_fill(logits < last, -torch.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of likeliest tokens whose probability reaches `p`.
+
+    Raises ValueError unless `p` lies in (0, 1]; 1 keeps all.
+    Source: Holtzman et al. (2020), arXiv:1904.09751.
+    """
+    if not 0 < p <= 1:
+        raise ValueError(f"top_p: got {p!r}, wants a number above 0, at most 1")
+    if p == 1:
+        return logits
+    # Summed from the least likely one: small numbers first keeps the sum exact.
+    values, order = logits.sort(dim=-1)  # (..., V)
+    refused = values.softmax(-1).cumsum(-1) <= 1 - p
+    refused[..., -1] = False  # the likeliest stays
+    return logits.masked_fill(refused.scatter(-1, order, refused), -torch.inf)
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens with at least `p` times the probability of the likeliest.
+
+    Raises ValueError unless `p` lies in [0, 1]; 0 keeps all.
+    Source: Nguyen et al. (2025), arXiv:2407.01082.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"min_p: got {p!r}, wants a number from 0 to 1")
+    shares = logits.softmax(-1)
+    refused = shares < p * shares.amax(-1, keepdim=True)
+    return logits.masked_fill(refused, -torch.inf)
+
+
+def filtered(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> Tensor:
+    """Temperature, then top-k, top-p and min-p: the order of `transformers`.
+
+    A softmax of the result renormalises: what is refused has probability 0, and the
+    others keep their proportions.
+    """
+    logits = scale(logits, temperature)
+    logits = logits if top_k is None else keep_top_k(logits, top_k)
+    return keep_min_p(keep_top_p(logits, top_p), min_p)
+
+
+# --- One token after the other ---------------------------------------------------
+
+
+@torch.no_grad()
+def greedy(
+    step: Step,
+    ids: Tensor,
+    new_tokens: int,
+    *,
+    penalty: float = 1.0,
+    eos: int | Sequence[int] = (),
+    pad: int = 0,
+) -> Tensor:
+    """The likeliest token, `new_tokens` times: (B, T) -> (B, T + up to new_tokens).
+
+    A row ends with a token of `eos` and is filled with `pad` while others go on.
+    Raises ValueError for an empty prompt, ids beyond the model's limit, and logits that
+    are no distribution (NaN, +inf, or all −inf).
+    Equal to `generate(do_sample=False)` of `transformers`, token for token.
+    """
+    return _continue(
+        step, ids, new_tokens, lambda logits: logits.argmax(-1), penalty, eos, pad
+    )
+
+
+@torch.no_grad()
+def sample(
+    step: Step,
+    ids: Tensor,
+    new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    penalty: float = 1.0,
+    eos: int | Sequence[int] = (),
+    pad: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw each token from the filtered distribution (see `filtered`, `greedy`)."""
+    settings = temperature, top_k, top_p, min_p
+    filtered(torch.zeros(1, 2), *settings)  # bad numbers raise before the model runs
+
+    def choose(logits: Tensor) -> Tensor:
+        return draw(filtered(logits, *settings).softmax(-1), generator)
+
+    return _continue(step, ids, new_tokens, choose, penalty, eos, pad)
+
+
+def draw(shares: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One token of each row of `shares` (R, V), with these probabilities: (R,).
+
+    The shares lie end to end on a line; a uniform number falls into one of them.
+    """
+    ends = shares.double().cumsum(-1)  # (R, V)
+    at = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator)
+    at = at.to(shares.device) * ends[:, -1:]  # (R, 1), below the last end
+    return torch.searchsorted(ends, at, right=True)[:, 0].clamp(max=ends.shape[1] - 1)
+
+
+def _continue(step, ids, new_tokens, choose, penalty, eos, pad) -> Tensor:
+    prompt, (ids, eos) = ids, _start(step, ids, new_tokens, eos)
+    running = torch.ones(len(ids), dtype=torch.bool, device=ids.device)  # (B,)
+    for _ in range(new_tokens):
+        logits = _next(step, ids, None)  # (B, V)
+        token = choose(penalise(logits, ids, penalty))  # (B,)
+        ids = torch.cat((ids, torch.where(running, token, pad)[:, None]), -1)
+        if len(eos):
+            running &= ~torch.isin(token, eos)
+            if not running.any():
+                break
+    return torch.cat((prompt, ids[:, prompt.shape[1] :]), 1)
+
+
+# --- Beam search -----------------------------------------------------------------
+
+
+@torch.no_grad()
+def beam(
+    step: Step,
+    ids: Tensor,
+    new_tokens: int,
+    beams: int,
+    *,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    penalty: float = 1.0,
+    eos: int | Sequence[int] = (),
+    pad: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Keep the `beams` prefixes of highest cumulative log-probability, at every step.
+
+    A prefix that ends (with `eos`, or at `new_tokens`) moves to the finished ones, with
+    the score: cumulative log-probability of the new tokens / their number to the power
+    of `length_penalty` (0: the bare sum; above 0 favours long ones). The search of a row
+    stops when no running beam can overtake its worst finished one. "Can" is guessed from
+    the present length; with `early_stopping="never"` from the length that is best for
+    it; with True it stops once `beams` are finished.
+
+    Shapes: ids (B, T) -> ids (B, T + up to new_tokens) and scores (B,), of the best.
+    Raises ValueError as `greedy`, and for `beams` below 1.
+    Equal to `generate(num_beams=…)` of `transformers` 5, token for token.
+    """
+    if not isinstance(beams, int) or isinstance(beams, bool) or beams < 1:
+        raise ValueError(f"beams: got {beams!r}, wants a whole number of at least 1")
+    if early_stopping not in (True, False, "never"):
+        raise ValueError(
+            f"early_stopping: got {early_stopping!r}, wants True, False or 'never'"
+        )
+    prompt, (ids, eos) = ids, _start(step, ids, new_tokens, eos)
+    (B, T), K, where = ids.shape, beams, {"device": ids.device}
+    logits = _next(step, ids, None).repeat_interleave(K, 0)  # (B·K, V)
+    running, parents = ids[:, None].expand(B, K, T), None
+    scores = logits.new_full((B, K), NEVER)
+    scores[:, 0] = 0.0  # one beam at first: equal ones would stay equal
+    best, finished = logits.new_full((B, K), NEVER), ids.new_full((B, K, T), pad)
+    lengths = torch.zeros_like(running[..., 0])
+    ended = torch.zeros(B, K, **where).bool()
+    open_ = torch.ones(B, 1, **where).bool()  # rows that may still improve
+    rows = torch.arange(B, **where)[:, None]
+
+    for n in range(1, new_tokens + 1):
+        if n > 1:
+            logits = _next(step, running.flatten(0, 1), parents)
+        new = penalise(logits.log_softmax(-1), running.flatten(0, 1), penalty)
+        total = (scores.flatten()[:, None] + new).view(B, -1)  # (B, K·V)
+        # So many that K can go on, even where each ending token takes K of them.
+        wide = min(max(2, 1 + len(eos)) * K, total.shape[1])
+        total, at = total.topk(wide)  # (B, W), best first
+        came, token = at // new.shape[1], at % new.shape[1]
+        grown = torch.cat((_pick(running, came), token[..., None]), -1)  # (B, W, T + n)
+        ends = torch.isin(token, eos) | (n == new_tokens)  # (B, W)
+
+        # Who finishes: those of the K best that end, if the row still takes them.
+        full = ended.all(-1, keepdim=True) & (early_stopping is True)
+        ready = ends & (torch.arange(wide, **where) < K) & open_ & ~full
+        score = (total / n**length_penalty).masked_fill(~ready, NEVER)
+        best, chosen = torch.cat((best, score), 1).topk(K)
+        finished = nn.functional.pad(finished, (0, 1), value=pad)
+        finished = _pick(torch.cat((finished, grown), 1), chosen)  # (B, K, T + n)
+        ended = torch.cat((ended, ready), 1).gather(1, chosen)
+        size = torch.full_like(token, T + n)
+        lengths = torch.cat((lengths, size), 1).gather(1, chosen)
+
+        # Who goes on: the K best that do not end.
+        scores, chosen = total.masked_fill(ends, NEVER).topk(K)
+        running, came = _pick(grown, chosen), came.gather(1, chosen)
+        parents = (rows.expand(B, K) if n == 1 else rows * K + came).flatten()
+
+        far = new_tokens if early_stopping == "never" and length_penalty > 0 else n
+        worst = torch.where(ended, best.amin(1, keepdim=True), NEVER)
+        open_ = open_ & (scores[:, :1] / far**length_penalty > worst).any(1, True)
+        if not open_.any() or (ended.all() and early_stopping is True) or ends.all():
+            break
+    text = finished[:, 0, T : int(lengths[:, 0].max())]  # of the best
+    return torch.cat((prompt, text), 1), best[:, 0]
+
+
+def _pick(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows (B, R, T) in the order of `index` (B, S): (B, S, T)."""
+    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
+
+
+# --- Steps of a model ------------------------------------------------------------
+
+
+def cached(model: nn.Module, mask: Tensor | None = None) -> Step:
+    """A step that computes each token once: keys and values of the past are kept.
+
+    Args:
+        model: a causal model of `transformers`, or a `lib.models.LanguageModel`.
+        mask: bool (B, T), False on the padding before short prompts; see `pad_left`.
+    """
+    return _step(model, mask, True)
+
+
+def uncached(model: nn.Module, mask: Tensor | None = None) -> Step:
+    """A step that computes all tokens anew each time; see `cached`."""
+    return _step(model, mask, False)
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Prompts of different lengths as ids (B, T) and mask (B, T), True on a token.
+
+    The padding stands before, so that every row goes on from its last column.
+    Raises ValueError for an empty prompt.
+    """
+    if not prompts or not all(len(prompt) for prompt in prompts):
+        raise ValueError("prompts: got an empty one, wants at least one token in each")
+    T = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (T - len(one)) + list(one) for one in prompts])
+    lengths = torch.tensor([len(one) for one in prompts])
+    return ids, torch.arange(T) >= T - lengths[:, None]
+
+
+def _step(model: nn.Module, mask: Tensor | None, keep: bool) -> Step:
+    if mask is not None and (mask.dtype != torch.bool or not mask[:, -1].all()):
+        raise ValueError(
+            "mask: wants bool (B, T), padded on the left: its end all True"
+        )
+    mask = None if mask is None or mask.all() else mask
+    ours = isinstance(model, LanguageModel)
+    known = () if ours else inspect.signature(model.forward).parameters
+    cache, fed, rows = {} if ours and keep else None, 0, 0
+
+    @torch.inference_mode()
+    def step(ids: Tensor, parents: Tensor | None) -> Tensor:
+        nonlocal mask, cache, fed, rows
+        if parents is not None:
+            mask = mask if mask is None else mask[parents]
+            same = torch.arange(rows, device=parents.device)
+            if keep and not torch.equal(parents, same):
+                _reorder(cache, parents)
+        if mask is not None:  # what is generated is no padding
+            mask = nn.functional.pad(
+                mask, (0, ids.shape[1] - mask.shape[1]), value=True
+            )
+        new = ids[:, fed:]  # (R, 1) with a cache, from the second call on
+        if ours:
+            logits = model(new, cache, mask)
+        else:
+            more = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+            if mask is not None:
+                more["attention_mask"] = mask.long()
+                if "position_ids" in known:
+                    place = (mask.long().cumsum(-1) - 1).clamp(min=0)  # (R, T)
+                    more["position_ids"] = place[:, fed:]
+            found = model(new, past_key_values=cache, use_cache=keep, **more)
+            logits, cache = found.logits, found.past_key_values if keep else None
+        rows, fed = len(ids), ids.shape[1] if keep else 0
+        return logits[:, -1]
+
+    limit = None if ours else getattr(model.config, "max_position_embeddings", None)
+    step.limit, step.mask = model.limit if ours else limit, mask
+    return step
+
+
+def _reorder(cache, parents: Tensor) -> None:
+    """Make row r of a cache the one that was row `parents[r]`."""
+    if isinstance(cache, dict):  # of our model
+        for layer, (key, value) in cache.items():
+            cache[layer] = key[parents], value[parents]
+    else:
+        cache.reorder_cache(parents)
+
+
+def _next(step: Step, ids: Tensor, parents: Tensor | None) -> Tensor:
+    """The step's logits, in float32 at least, if they make a distribution."""
+    logits = step(ids, parents)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    bad = ~logits.amax(-1).isfinite()  # NaN and +inf reach the maximum
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise ValueError(
+            f"logits: row {row} holds NaN or +inf, or −inf alone, after "
+            f"{ids.shape[1]} tokens; wants numbers, one of them finite"
+        )
+    return logits
+
+
+def _start(step: Step, ids: Tensor, new_tokens: int, eos) -> tuple[Tensor, Tensor]:
+    """Raise for a search that cannot run; return ids to search with, `eos` a tensor.
+
+    In place of padding they hold a token of the row: it is masked, but a repetition
+    penalty would take it for text.
+    """
+    if ids.ndim != 2 or ids.is_floating_point():
+        raise ValueError(
+            f"ids: got {ids.dtype} of shape {tuple(ids.shape)}, wants whole numbers "
+            "(B, T)"
+        )
+    if 0 in ids.shape:
+        raise ValueError(
+            f"ids: got shape {tuple(ids.shape)}, wants a prompt of at least one token"
+        )
+    if not isinstance(new_tokens, int) or new_tokens < 1:
+        raise ValueError(f"new_tokens: got {new_tokens!r}, wants a whole number from 1")
+    limit = getattr(step, "limit", None)
+    # The last new token is not fed back.
+    if limit is not None and ids.shape[1] + new_tokens - 1 > limit:
+        raise ValueError(
+            f"new_tokens: a prompt of {ids.shape[1]} and {new_tokens} new tokens pass "
+            f"the model's limit of {limit}"
+        )
+    mask = getattr(step, "mask", None)
+    if mask is not None:
+        ids = torch.where(mask, ids, ids[:, -1:])
+    eos = [eos] if isinstance(eos, int) else list(eos)
+    return ids, torch.tensor(eos, dtype=torch.long, device=ids.device)
