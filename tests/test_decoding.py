@@ -1,10 +1,8 @@
 """Searches equal to transformers' `generate`, filters to its processors, and the cache."""
 
-import itertools
-
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import (
@@ -13,7 +11,6 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
-    LogitsProcessorList,
     MistralConfig,
     OPTConfig,
 )
@@ -23,7 +20,7 @@ from lib import decoding
 from lib.models import LanguageModel
 from lib.positions import SCHEMES
 
-V, EOS, PAD = 37, 1, 2
+V, EOS, PAD, MANY = 37, 1, 2, [1, 5, 9, 20, 30]
 SMALL = {"vocab_size": V, "bos_token_id": 0, "eos_token_id": EOS, "pad_token_id": PAD}
 LLAMA = dict(
     hidden_size=32,
@@ -85,54 +82,284 @@ def theirs_of(model, ids, new_tokens, mask=None, eos=EOS, **more):
 # --- Against generate ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("new_tokens", [1, 12])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_greedy_is_generate(model, new_tokens, penalty):
-    for ids, mask in ((prompts(), None), (prompts(1), None), padded()):
+def test_greedy_is_generate(model, penalty):
+    for (ids, mask), new_tokens in (((prompts(1), None), 1), (padded(), 9)):
         want = theirs_of(model, ids, new_tokens, mask, repetition_penalty=penalty)
+        more = {"penalty": penalty, "eos": EOS, "pad": PAD}
         for step in (decoding.cached, decoding.uncached):
-            got = decoding.greedy(
-                step(model, mask), ids, new_tokens, penalty=penalty, eos=EOS, pad=PAD
-            )
+            got = decoding.greedy(step(model, mask), ids, new_tokens, **more)
             assert torch.equal(got, want)
 
 
 SEARCHES = [
-    # new tokens, beams, length penalty, early stopping, repetition penalty
-    (1, 3, 1.0, False, 1.0),
-    (10, 1, 1.0, False, 1.0),
-    (10, 2, 1.0, True, 1.0),
-    (10, 4, 0.0, False, 1.0),
-    (10, 4, 0.0, "never", 1.0),
-    (10, 4, 2.0, "never", 1.2),
-    (14, 3, -1.0, True, 1.0),
-    (14, 5, 1.5, True, 1.3),
-    (14, 4, 0.6, False, 1.0),
+    # new tokens, beams, length penalty, early stopping, repetition penalty, ends
+    (1, 3, 1.0, False, 1.0, EOS),
+    (8, 2, 1.0, True, 1.0, MANY),
+    (8, 4, 0.0, False, 1.0, MANY),
+    (9, 4, 2.0, "never", 1.2, EOS),
+    (9, 3, -1.0, "never", 1.0, MANY),
+    (12, 5, 1.5, True, 1.3, MANY),
+    (9, 3, 0.6, False, 1.0, None),
 ]
 
 
-@pytest.mark.parametrize("eos", [EOS, [1, 5, 9, 20, 30]], ids=["one-end", "five-ends"])
 @pytest.mark.parametrize("search", SEARCHES, ids=str)
-def test_beam_is_generate(model, search, eos):
-    new_tokens, beams, length_penalty, early, penalty = search
-    settings = {"length_penalty": length_penalty, "early_stopping": early}
-    for ids, mask in ((prompts(), None), padded()):
-        want = theirs_of(
-            model,
-            ids,
-            new_tokens,
-            mask,
-            eos,
-            num_beams=beams,
-            repetition_penalty=penalty,
-            return_dict_in_generate=True,
-            output_scores=True,
-            **(settings if beams > 1 else {}),
-        )
-        for step in (decoding.cached, decoding.uncached):
-            step = step(model, mask)
-            more = {"penalty": penalty, "eos": eos, "pad": PAD}
-            got, scores = decoding.beam(step, ids, new_tokens, beams, **settings, **more)
-            assert torch.equal(got, want.sequences)
-            if beams > 1:  # one beam is greedy, there and here
-                torch.testing.assert_close(scores, want.sequences_scores)
+def test_beam_is_generate(model, search):
+    new_tokens, beams, length_penalty, early, penalty, eos = search
+    more = {"length_penalty": length_penalty, "early_stopping": early}
+    ids, mask = padded()
+    want = theirs_of(
+        model,
+        ids,
+        new_tokens,
+        mask,
+        eos,
+        num_beams=beams,
+        repetition_penalty=penalty,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **more,
+    )
+    more |= {"penalty": penalty, "eos": () if eos is None else eos, "pad": PAD}
+    step = decoding.cached(model, mask)
+    got, scores = decoding.beam(step, ids, new_tokens, beams, **more)
+    assert torch.equal(got, want.sequences)
+    torch.testing.assert_close(scores, want.sequences_scores)
+
+
+def test_beam_without_a_cache_and_with_one_beam():
+    model, (ids, mask) = tiny("gpt2"), padded()
+    found = [
+        decoding.beam(step(model, mask), ids, 8, 3, eos=MANY, pad=PAD)[0]
+        for step in (decoding.cached, decoding.uncached)
+    ]
+    assert torch.equal(*found)
+    one, _ = decoding.beam(decoding.cached(model, mask), ids, 8, 1, eos=EOS, pad=PAD)
+    step = decoding.cached(model, mask)
+    assert torch.equal(one, decoding.greedy(step, ids, 8, eos=EOS, pad=PAD))
+
+
+# --- Filters ---------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    temperature=st.floats(0.05, 5.0),
+    k=st.integers(1, 60),
+    p=st.floats(0.01, 1.0),
+    m=st.floats(0.0, 1.0),
+)
+def test_filters_are_the_processors(seed, temperature, k, p, m):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(3, 50, generator=generator)
+    processors = {
+        theirs.TemperatureLogitsWarper(temperature): (decoding.scale, temperature),
+        theirs.TopKLogitsWarper(k): (decoding.keep_top_k, k),
+        theirs.TopPLogitsWarper(p): (decoding.keep_top_p, p),
+        theirs.MinPLogitsWarper(m): (decoding.keep_min_p, m),
+    }
+    together = logits
+    for processor, (ours, value) in processors.items():
+        assert torch.equal(ours(logits, value), processor(None, logits))
+        together = processor(None, together)
+    assert torch.equal(decoding.filtered(logits, temperature, k, p, m), together)
+    ids = torch.randint(50, (3, 12), generator=generator)
+    penalty = theirs.RepetitionPenaltyLogitsProcessor(temperature)
+    assert torch.equal(
+        decoding.penalise(logits, ids, temperature), penalty(ids, logits)
+    )
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 9), p=st.floats(0.01, 1.0))
+def test_what_is_left_is_a_distribution_in_the_old_proportions(seed, k, p):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 9, dtype=torch.float64, generator=generator)
+    shares = decoding.filtered(logits, 1.0, k, p).softmax(-1)
+    torch.testing.assert_close(shares.sum(-1), torch.ones(2, dtype=torch.float64))
+    left = shares > 0
+    assert (left.sum(-1) <= k).all()
+    assert torch.equal(shares.argmax(-1), logits.argmax(-1))
+    ratio = (shares / logits.softmax(-1))[left]  # one number for each row
+    assert len(ratio.round(decimals=9).unique()) <= 2
+
+
+def test_top_k_keeps_ties_and_top_p_the_token_that_crosses():
+    logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    assert decoding.keep_top_k(logits, 2).isfinite().sum() == 3
+    assert decoding.keep_top_p(logits, 0.5).isfinite().tolist() == [
+        [True, False, False]
+    ]
+    assert decoding.keep_top_p(logits, 0.51).isfinite().sum() == 2
+
+
+# --- Sampling --------------------------------------------------------------------
+
+
+def test_sampling_frequencies():
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
+    for more in (
+        {},
+        {"temperature": 0.7},
+        {"top_k": 3},
+        {"top_p": 0.9},
+        {"min_p": 0.2},
+    ):
+        shares = decoding.filtered(logits[None].double(), **more).softmax(-1)[0]
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.zeros(20_000, 1, dtype=torch.long)
+
+        def step(ids, parents):
+            return logits.expand(len(ids), -1)
+
+        drawn = decoding.sample(step, ids, 1, generator=generator, **more)[:, 1]
+        counts = torch.bincount(drawn, minlength=6)
+        kept = shares > 0
+        assert counts[~kept].sum() == 0
+        assert chisquare(counts[kept], 20_000 * shares[kept]).pvalue > 0.01
+
+
+def test_a_seed_repeats_and_rows_differ():
+    model, ids = tiny("gpt2"), prompts(1).expand(4, -1)
+
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        step = decoding.cached(model)
+        return decoding.sample(step, ids, 6, top_p=0.95, generator=generator)
+
+    assert torch.equal(run(3), run(3)) and not torch.equal(run(3), run(4))
+    assert len({tuple(row) for row in run(3).tolist()}) > 1
+
+
+# --- Our model -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", SCHEMES)
+def test_cached_is_uncached(positions):
+    torch.manual_seed(0)
+    model = LanguageModel(V, 32, 4, 2, positions=positions, length=24).double().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0)
+    ids, cache = prompts(2, 12), {}
+    whole = model(ids)
+    parts = [model(ids[:, a:b], cache) for a, b in ((0, 5), (5, 6), (6, 6), (6, 12))]
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    assert {key.shape for key, _ in cache.values()} == {(2, 4, 12, 8)}
+
+    ids, mask = padded()
+    alone = model(ids[1:2, 3:])  # the row without its padding
+    torch.testing.assert_close(model(ids, None, mask)[1:2, 3:], alone)
+    for search in (decoding.greedy, lambda *a, **k: decoding.beam(*a, 3, **k)[0]):
+        found = [
+            search(step(model, mask), ids, 10, eos=EOS, pad=PAD)
+            for step in (decoding.cached, decoding.uncached)
+        ]
+        assert torch.equal(*found)
+
+
+# --- A step without a model, and bad input ---------------------------------------
+
+
+def table(ids, parents):
+    """A Markov model: the likeliest second token leads to a poor third."""
+    steps = [
+        [0.0, 0.5, 0.3, 0.2],
+        [0.4, 0.3, 0.2, 0.1],
+        [1, 0, 0, 0],
+        [0.3, 0.3, 0.4, 0],
+    ]
+    return torch.tensor(steps).log()[ids[:, -1]]
+
+
+def test_a_table_is_a_step_and_beams_follow_their_parents():
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    assert decoding.greedy(table, ids, 2).tolist() == [[0, 1, 0]]
+    best, score = decoding.beam(table, ids, 2, 2, length_penalty=0.0)
+    assert best.tolist() == [[0, 2, 0]]
+    torch.testing.assert_close(score.exp(), torch.tensor([0.3]))
+
+    seen = []
+
+    def step(ids, parents):
+        if parents is not None:  # each row has to begin as its parent did
+            assert torch.equal(ids[:, :-1], seen[-1][parents])
+        seen.append(ids)
+        return table(ids, parents)
+
+    decoding.beam(step, torch.tensor([[0], [3]]), 6, 3)
+    assert [len(ids) for ids in seen] == [2, 6, 6, 6, 6, 6]
+
+
+BAD = {
+    "temperature 0": (decoding.scale, 0.0),
+    "temperature below 0": (decoding.scale, -1.0),
+    "temperature NaN": (decoding.scale, float("nan")),
+    "top_p 0": (decoding.keep_top_p, 0.0),
+    "top_p above 1": (decoding.keep_top_p, 1.1),
+    "min_p above 1": (decoding.keep_min_p, 1.1),
+    "min_p below 0": (decoding.keep_min_p, -0.1),
+    "top_k 0": (decoding.keep_top_k, 0),
+    "top_k 1.5": (decoding.keep_top_k, 1.5),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_numbers_that_make_no_sense(case):
+    function, value = BAD[case]
+    with pytest.raises(ValueError, match=case.split()[0]):
+        function(torch.zeros(1, 4), value)
+    with pytest.raises(ValueError, match=case.split()[0]):
+        decoding.sample(None, prompts(), 2, **{case.split()[0]: value})
+
+
+def test_k_above_the_vocabulary_keeps_all():
+    logits = torch.randn(2, 4)
+    assert torch.equal(decoding.keep_top_k(logits, 100), logits)
+
+
+def test_prompts_and_limits():
+    model = tiny("gpt2")
+    searches = [
+        lambda ids, n=2, step=None: decoding.greedy(
+            step or decoding.cached(model), ids, n
+        ),
+        lambda ids, n=2, step=None: decoding.beam(
+            step or decoding.cached(model), ids, n, 2
+        ),
+    ]
+    for search in searches:
+        with pytest.raises(ValueError, match="at least one token"):
+            search(torch.zeros(1, 0, dtype=torch.long))
+        with pytest.raises(ValueError, match="whole numbers"):
+            search(torch.zeros(1, 3))
+        with pytest.raises(ValueError, match="limit of 64"):
+            search(prompts(1, 60), 6)
+        with pytest.raises(ValueError, match="new_tokens"):
+            search(prompts(), 0)
+        for bad in (float("nan"), float("inf"), float("-inf")):
+
+            def step(ids, parents, bad=bad):
+                logits = torch.zeros(len(ids), V)
+                logits[-1] = bad
+                return logits
+
+            with pytest.raises(ValueError, match="row 2 holds NaN"):
+                search(prompts(), 2, step)
+    for search in searches:
+        search(prompts(1, 60), 5)  # the last new token is not read
+    ours = LanguageModel(V, 16, 2, 1, positions="learned", length=8)
+    with pytest.raises(ValueError, match="limit of 8"):
+        decoding.greedy(decoding.cached(ours), prompts(), 5)
+    with pytest.raises(ValueError, match="padded on the left"):
+        decoding.cached(model, torch.tensor([[True, False]]))
+    with pytest.raises(ValueError, match="prompts"):
+        decoding.pad_left([[1], []])
+    with pytest.raises(ValueError, match="beams"):
+        decoding.beam(table, prompts(), 2, 0)
+    with pytest.raises(ValueError, match="early_stopping"):
+        decoding.beam(table, prompts(), 2, 2, early_stopping="soon")
+    with pytest.raises(ValueError, match="penalty"):
+        decoding.greedy(table, torch.zeros(1, 1, dtype=torch.long), 2, penalty=0)

@@ -92,6 +92,8 @@ def imported(code: str) -> list[Path]:
                         queue.append(file.read_text("utf8"))
     if ROOT / "lib/figures.py" in found:
         found |= {f for f in (ROOT / "lib").glob("replay.*")}
+    if ROOT / "lib/interactive.py" in found:
+        found.add(ROOT / "lib/interactive.js")
     return sorted(found)
 
 
