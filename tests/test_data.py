@@ -711,7 +711,7 @@ def test_a_lossy_copy_of_cifar10_is_named(monkeypatch, kind, told):
 
 def test_another_cifar10_is_refused(monkeypatch):
     monkeypatch.setattr(data, "_from_hub", lambda name: {"train": [], "test": []})
-    with pytest.raises(data.DataError, match="uoft-cs/cifar10: expected .*50000"):
+    with pytest.raises(data.DataError, match=r"uoft-cs/cifar10: expected .*50000"):
         data.cifar10()
 
 
