@@ -49,7 +49,8 @@ def sparse_attention(
     "Implementation details"; global tokens as in Beltagy et al. (2020), Longformer,
     arXiv:2004.05150. Equal to dense attention under `pattern`.
     """
-    B, H, T, d = _checked(query, key, value, key_mask)
+    _check(query, key, value, key_mask)
+    T = query.shape[2]
     reach = _reach(block, window)
     places = _places(global_tokens, T, query.device)  # (G,)
     random = _random(random, T, block, query.device)  # (blocks, n)
@@ -217,9 +218,9 @@ def _places(tokens: Sequence[int] | Tensor, T: int, device: torch.device) -> Ten
             f"global_tokens: got {int(places.min())} to {int(places.max())}, wants 0 to "
             f"{T - 1}"
         )
-    if len(places.unique()) < len(places):
-        twice = int(places[places.sort()[0].diff().eq(0).nonzero()[0, 0]])
-        raise ValueError(f"global_tokens: a position stands there twice (of {twice})")
+    twice = places[(places[:, None] == places).sum(-1) > 1]
+    if len(twice):
+        raise ValueError(f"global_tokens: {int(twice[0])} stands there twice")
     return places.long()
 
 
@@ -237,7 +238,7 @@ def _random(random: Tensor | None, T: int, block: int, device) -> Tensor:
     return random.to(device)
 
 
-def _checked(query, key, value, key_mask) -> tuple[int, ...]:
+def _check(query, key, value, key_mask) -> None:
     for name, x in (("query", query), ("key", key), ("value", value)):
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError(f"{name}: got {x!r:.60}, wants a floating tensor")
@@ -255,4 +256,3 @@ def _checked(query, key, value, key_mask) -> tuple[int, ...]:
             raise ValueError(
                 f"key_mask: got shape {tuple(key_mask.shape)}, wants ({B}, {T})"
             )
-    return tuple(query.shape)

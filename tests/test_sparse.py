@@ -1,0 +1,158 @@
+"""lib.sparse: equal to dense attention under the same pattern, without its matrix."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.attention import attention
+from lib.sparse import pattern, random_blocks, sparse_attention
+
+DTYPES = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@st.composite
+def cases(draw):
+    T, block = draw(st.integers(0, 90)), draw(st.integers(1, 9))
+    case = {
+        "block": block,
+        "window": draw(st.sampled_from((1, 3, 5, 41))),
+        "causal": draw(st.booleans()),
+        "global_tokens": draw(
+            st.lists(st.integers(0, max(0, T - 1)), max_size=min(T, 5), unique=True)
+        ),
+    }
+    blocks = -(-T // block)
+    if blocks and draw(st.booleans()):
+        n = draw(st.integers(0, min(3, blocks)))
+        case["random"] = random_blocks(T, n, block=block, seed=draw(st.integers(0, 99)))
+    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), T)
+    shape += (draw(st.sampled_from((1, 3, 8))),)
+    return shape, case, draw(st.booleans()), draw(st.sampled_from(tuple(DTYPES)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases(), st.integers(0, 2**31))
+def test_equal_to_dense_attention_under_the_same_pattern_gradients_too(drawn, seed):
+    (B, H, T, d), case, padded, dtype = drawn
+    torch.manual_seed(seed)
+    three = [torch.randn(B, H, T, d, dtype=dtype, requires_grad=True) for _ in range(3)]
+    key_mask = torch.rand(B, T) < 0.8 if padded else None
+    ours = sparse_attention(*three, **case, key_mask=key_mask)
+    mask = pattern(T, **case).expand(B, 1, T, T)
+    mask = mask & key_mask[:, None, None] if padded else mask
+    dense, weights = attention(*three, mask)
+    assert ours.dtype == dtype and ours.shape == dense.shape
+    met = mask.any(-1).expand(B, H, T)
+    assert torch.allclose(weights.sum(-1), met.to(dtype))
+    weight = torch.randn_like(ours)
+    tolerance = DTYPES[dtype]
+    torch.testing.assert_close(ours, dense, atol=tolerance, rtol=0)
+    if T:
+        grads = torch.autograd.grad((ours * weight).sum(), three)
+        wanted = torch.autograd.grad((dense * weight).sum(), three)
+        for got, want in zip(grads, wanted, strict=True):
+            torch.testing.assert_close(got, want, atol=10 * tolerance, rtol=0)
+
+
+def test_half_precision_and_a_length_of_one():
+    three = [torch.randn(1, 2, 300, 16).bfloat16() for _ in range(3)]
+    ours = sparse_attention(*three, block=16, global_tokens=[7])
+    dense, _ = attention(
+        *(x.double() for x in three), pattern(300, block=16, global_tokens=[7])
+    )
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.double(), dense, atol=2e-2, rtol=2e-2)
+    one = [x[:, :, :1] for x in three]
+    assert torch.equal(sparse_attention(*one), one[2])
+
+
+def test_a_text_of_padding_alone_gives_zeros_and_no_nan():
+    three = [torch.randn(2, 1, 40, 8, requires_grad=True) for _ in range(3)]
+    key_mask = torch.tensor([[True], [False]]).expand(2, 40)
+    output = sparse_attention(*three, block=8, global_tokens=[0], key_mask=key_mask)
+    assert output[0].abs().min() > 0 and not output[1].any()
+    for gradient in torch.autograd.grad(output.sum(), three):
+        assert gradient.isfinite().all() and not gradient[1].any()
+
+
+class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """The most elements that any tensor has while this mode is on."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for x in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(x, torch.Tensor):
+                size = x.untyped_storage().size() // x.element_size()
+                self.elements = max(self.elements, size)
+        return found
+
+
+@pytest.mark.parametrize("T", [4096, 8192])
+def test_no_tensor_grows_with_the_square_of_the_length(T):
+    three = [torch.randn(1, 1, T, 8, requires_grad=True) for _ in range(3)]
+    with Largest() as largest:
+        output = sparse_attention(*three, global_tokens=range(64))
+        output.sum().backward()
+    assert largest.elements <= 128 * T  # the scores would be T * T
+
+
+def test_the_pattern_has_rows_columns_and_a_band():
+    mask = pattern(12, block=2, window=3, global_tokens=[4])
+    assert mask[4].all() and mask[:, 4].all()
+    assert mask[0].tolist() == [True] * 5 + [False] * 7
+    assert not pattern(12, block=2, causal=True).triu(1).any()
+
+
+@pytest.mark.parametrize(
+    ("case", "error", "told"),
+    [
+        ({"window": 0}, ValueError, "window: got 0"),
+        ({"window": 2}, ValueError, "window: got 2 blocks, wants an odd number"),
+        ({"block": -1}, ValueError, "block: got -1"),
+        (
+            {"global_tokens": [10]},
+            ValueError,
+            "global_tokens: got 10 to 10, wants 0 to",
+        ),
+        ({"global_tokens": [-1]}, ValueError, "global_tokens: got -1"),
+        (
+            {"global_tokens": [3, 1, 3]},
+            ValueError,
+            "global_tokens: 3 stands there twice",
+        ),
+        ({"global_tokens": [0.5]}, TypeError, "global_tokens"),
+        ({"random": torch.zeros(3, 1).long()}, ValueError, r"random: got \(3, 1\)"),
+        (
+            {"random": torch.full((1, 1), 9)},
+            ValueError,
+            "random: wants numbers of blocks",
+        ),
+        ({"key_mask": torch.ones(1, 10)}, TypeError, "key_mask: got torch.float32"),
+        (
+            {"key_mask": torch.ones(1, 9).bool()},
+            ValueError,
+            r"key_mask: got shape \(1, 9\)",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(case, error, told):
+    x = torch.randn(1, 1, 10, 4)
+    with pytest.raises(error, match=told):
+        sparse_attention(x, x, x, **case)
+
+
+def test_bad_tensors_are_named():
+    x = torch.randn(1, 1, 10, 4)
+    with pytest.raises(ValueError, match="key: got shape"):
+        sparse_attention(x, x[:, :, :9], x)
+    with pytest.raises(TypeError, match=r"value: got torch.float64"):
+        sparse_attention(x, x, x.double())
+    with pytest.raises(TypeError, match="query: got "):
+        sparse_attention(x.long(), x, x)
+    with pytest.raises(ValueError, match="n: got 9"):
+        random_blocks(100, 9)
