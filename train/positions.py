@@ -1,24 +1,31 @@
 """The position bench: seven schemes in one small model, at the trained length and beyond.
 
-    python -m train.positions             # everything, about 8 minutes on one core
+    python -m train.positions             # everything, about 20 minutes on one core
     python -m train.positions --help
 
-The model is a causal transformer over characters (2 layers, width 64, 4 heads, pre-norm),
-the text is tiny Shakespeare. Only the scheme differs: none, sinusoidal, learned, Shaw, T5,
-ALiBi, RoPE. Each first finds its own scale and learning rate on the split for choices,
-with a seed of its own; three other seeds at that setting are then scored on the last part
-of the text, which chose nothing.
+The model is `LanguageModel` over characters (2 layers, width 64, 4 heads), the text is
+tiny Shakespeare. Only the scheme differs: none, sinusoidal, learned, Shaw, T5, ALiBi,
+RoPE. Each first climbs to its own best scale and learning rate on the split for choices,
+with a seed of its own, until both neighbours of the best are worse. Three other seeds at
+that setting are then scored on the last part of the text, which chose nothing.
 
 Scored are the same characters at every length: the last 64 of each window, given the
-characters of the window before them. A length of 64 gives 0 to 63 of them, a length of L
-L − 64 to L − 1. So what changes with the length is only how much the model is given.
-A learned table has no row beyond its length: the score there is null, not a loss.
+characters of the window before them. A length L gives L − 64 to L − 1 of them. So what
+changes with the length is only how much the model is given. A learned table has no row
+beyond its length: the score there is null, not a loss.
+
+RoPE is also scored with its frequencies interpolated or its base enlarged (NTK), as it
+is and after a short training at the longer length; plain RoPE gets the same training.
+
+The bias of T5 is kept from each seed, and from a control: the same model, trained on the
+same text with its characters in a random order.
 
 Every finished run is a file under `_build/train/positions/`, so a killed command goes on
 where it was.
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -28,227 +35,240 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib import data, weights
-from lib.layers import MLP, LayerNorm, PreNorm
+from lib.attention import split_heads
+from lib.models import LanguageModel
 from lib.positions import (
     SCHEMES,
-    Learned,
-    Shaw,
-    T5Bias,
-    alibi,
-    alibi_slopes,
-    distances,
     interpolated,
     ntk_base,
     rope,
     rope_frequencies,
-    rope_turns,
-    sinusoidal,
 )
 
 NAME = "positions"
 LAYERS, WIDTH, HEADS = 2, 64, 4
-LENGTH, BATCH = 64, 16
-LENGTHS = (64, 128, 256, 512)
-STEPS, TRIAL_STEPS = 600, 250
+LENGTH, BATCH, SCORED = 128, 8, 64
+LENGTHS, TUNED = (128, 256, 512, 1024, 2048), (512, 2048)
+STEPS, TRIAL_STEPS, TUNE_STEPS = 600, 300, 50
 SEEDS, TRIAL_SEED = (0, 1, 2), 100
-RATES = (4e-3, 8e-3, 1.6e-2)  # the middle one first, for the scales
+RATES = tuple(0.001 * 2**i for i in range(8))
+RATE = 0.016  # where the climb starts, and at which scales are compared
 # What "scale" is: the amplitude of the waves, the deviation of a table's start (token
-# vectors start with deviation 1), the base of RoPE. Others have none.
+# vectors start with deviation 1), the base of RoPE. Others have none. The grid, and
+# where the climb starts.
 SCALES = {
-    "sinusoidal": (0.3, 1.0, 3.0),
-    "learned": (0.02, 0.1, 0.3, 1.0),
-    "shaw": (0.1, 0.3),
-    "rope": (10_000.0, 100.0),
+    "sinusoidal": ((0.1, 0.3, 1.0, 3.0, 10.0), 1.0),
+    "learned": ((0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 1.0),
+    "shaw": ((0.03, 0.1, 0.3, 1.0, 3.0), 0.3),
+    "rope": ((10.0, 100.0, 1e3, 1e4, 1e5), 100.0),
 }
-STRIDE = 512  # characters between the ends of two windows that are scored
-CONFIG = {
-    "model": f"{LAYERS} layers, d_model {WIDTH}, {HEADS} heads, pre-norm, hidden 256",
-    "optimiser": "AdamW, betas (0.9, 0.99), weight decay 0.01, clip 1",
-    "schedule": "20 steps up, then a cosine to a tenth",
-    "schemes": SCHEMES,
-    "length": LENGTH,
-    "lengths": LENGTHS,
-    "batch": BATCH,
-    "steps": STEPS,
-    "trial_steps": TRIAL_STEPS,
-    "seeds": SEEDS,
-    "trial_seed": TRIAL_SEED,
-    "rates": RATES,
-    "scales": SCALES,
-    "stride": STRIDE,
-    "shaw_reach": 32,
-    "t5": "32 buckets, far 64, one table for all layers",
-}
+STRIDE = 1536  # characters between the ends of two windows that are scored
 
 
-class Attention(nn.Module):
-    """Causal self-attention with a place for each scheme: (B, T, D) -> (B, T, D)."""
-
-    def __init__(self, scheme: str, scale: float):
-        super().__init__()
-        self.scheme = scheme
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
-        if scheme == "shaw":
-            self.shaw = Shaw(32, WIDTH // HEADS, scale)
-        self.place = None  # set by the model before each pass
-
-    def forward(self, x):
-        heads = self.qkv(x).unflatten(-1, (3, HEADS, -1)).transpose(1, 3)
-        query, key, value = heads.unbind(2)  # (B, H, T, d) each
-        place = self.place
-        if self.scheme == "rope":
-            query, key = rope(query, place["turns"]), rope(key, place["turns"])
-        mask = place["causal"]  # (T, T) or (H, T, T), −∞ where a key comes later
-        if self.scheme == "shaw":
-            mask = mask + self.shaw(query, place["distance"])
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class Model(nn.Module):
-    """A character model with one of `SCHEMES`: ids (B, T) -> logits (B, T, V)."""
-
-    def __init__(self, scheme: str, characters: int, scale: float = 1.0):
-        super().__init__()
-        self.scheme, self.scale = scheme, scale
-        self.embed = nn.Embedding(characters, WIDTH)
-        self.attentions = [Attention(scheme, scale) for _ in range(LAYERS)]
-        self.blocks = nn.Sequential(
-            *(
-                PreNorm(branch, LayerNorm(WIDTH))
-                for attention in self.attentions
-                for branch in (attention, MLP(WIDTH, 4 * WIDTH))
-            )
-        )
-        self.norm = LayerNorm(WIDTH)
-        self.read = nn.Linear(WIDTH, characters)
-        if scheme == "learned":
-            self.table = Learned(LENGTH, WIDTH, scale)
-        if scheme == "t5":
-            self.bias = T5Bias(HEADS, bidirectional=False, far=LENGTH)
-        self.frequencies = rope_frequencies(
-            WIDTH // HEADS, scale if scheme == "rope" else 10_000.0
-        )
-
-    def forward(self, ids):
-        T = ids.shape[1]
-        x = self.embed(ids)  # (B, T, D)
-        if self.scheme == "sinusoidal":
-            x = x + self.scale * sinusoidal(T, WIDTH)
-        if self.scheme == "learned":
-            x = x + self.table(T)
-        distance = distances(T, T)  # (T, T)
-        causal = torch.zeros(T, T).masked_fill(distance > 0, float("-inf"))
-        if self.scheme == "t5":
-            causal = causal + self.bias(distance)  # (H, T, T)
-        if self.scheme == "alibi":
-            causal = causal + alibi(distance, alibi_slopes(HEADS))  # (H, T, T)
-        place = {"causal": causal, "distance": distance}
-        if self.scheme == "rope":
-            place["turns"] = rope_turns(T, self.frequencies)
-        for attention in self.attentions:
-            attention.place = place
-        return self.read(self.norm(self.blocks(x)))
+def config() -> dict:
+    return {
+        "model": f"{LAYERS} layers, d_model {WIDTH}, {HEADS} heads, pre-norm, GELU",
+        "optimiser": "AdamW, betas (0.9, 0.99), weight decay 0.01, clip 1",
+        "schedule": "20 steps up, then a cosine to a tenth",
+        "schemes": SCHEMES,
+        "length": LENGTH,
+        "lengths": LENGTHS,
+        "tuned_lengths": TUNED,
+        "batch": BATCH,
+        "steps": STEPS,
+        "trial_steps": TRIAL_STEPS,
+        "seeds": SEEDS,
+        "trial_seed": TRIAL_SEED,
+        "rates": RATES,
+        "scales": {name: grid for name, (grid, _) in SCALES.items()},
+        "scored": SCORED,
+        "stride": STRIDE,
+        "fine_tuning": f"{TUNE_STEPS} steps at the longer length, a quarter of the "
+        "rate, as many characters a step (at least one window)",
+        "shaw_reach": 32,
+        "t5": f"32 buckets, far {LENGTH}, one table for all layers",
+    }
 
 
-def text() -> tuple[list[str], torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The alphabet, and ids to train (90 %), to choose (5 %) and to report (5 %)."""
-    corpus = data.tiny_shakespeare()
-    content = corpus.rows[0]["content"]
-    alphabet = sorted(set(content))
-    number = {c: i for i, c in enumerate(alphabet)}
+def text() -> tuple[Tensor, Tensor, Tensor]:
+    """Ids to train (90 %), to choose (5 %) and to report (5 %)."""
+    content = data.tiny_shakespeare().rows[0]["content"]
+    number = {c: i for i, c in enumerate(sorted(set(content)))}
     ids = torch.tensor([number[c] for c in content])
-    a, b = int(0.9 * len(ids)), int(0.95 * len(ids))
-    return alphabet, ids[:a], ids[a:b], ids[b:]
+    return ids.tensor_split([int(0.9 * len(ids)), int(0.95 * len(ids))])
 
 
-def trained(scheme, scale, rate, steps, seed, ids, characters):
-    """One run: the model, and its training loss averaged over each 50 steps."""
+def started(scheme: str, scale: float, seed: int, ids: Tensor) -> LanguageModel:
+    """A model before its training."""
     torch.manual_seed(seed)
-    model = Model(scheme, characters, scale)
+    characters = int(ids.max()) + 1
+    return LanguageModel(
+        characters, WIDTH, HEADS, LAYERS, positions=scheme, length=LENGTH, scale=scale
+    )
+
+
+def fit(model, ids, length, steps, rate, seed) -> list[float]:
+    """Train in place; the training loss averaged over each tenth of the steps."""
     order = torch.Generator().manual_seed(1_000_000 + seed)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
+    batch = max(1, BATCH * LENGTH // length)
     losses = []
     for step in range(steps):
         up = min(1.0, (step + 1) / 20)
         down = 0.55 + 0.45 * math.cos(math.pi * step / steps)
         optimiser.param_groups[0]["lr"] = rate * up * down
-        start = torch.randint(len(ids) - LENGTH, (BATCH, 1), generator=order)
-        batch = ids[start + torch.arange(LENGTH + 1)]  # (B, T + 1)
-        logits = model(batch[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        start = torch.randint(len(ids) - length, (batch, 1), generator=order)
+        window = ids[start + torch.arange(length + 1)]  # (B, T + 1)
+        logits = model(window[:, :-1])  # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         losses.append(loss.item())
-    means = [sum(losses[i : i + 50]) / 50 for i in range(0, steps, 50)]
-    return model.eval(), [round(m, 4) for m in means]
+    return [round(tenth.mean().item(), 4) for tenth in torch.tensor(losses).chunk(10)]
+
+
+def windows(ids: Tensor, length: int, stride: int) -> Tensor:
+    """(N, length + 1), ending at the same characters whatever the length."""
+    ends = torch.arange(max(LENGTHS), len(ids) - 1, stride)  # (N,)
+    return ids[ends[:, None] + torch.arange(-length, 1)]
 
 
 @torch.no_grad()
-def score(model: Model, ids: torch.Tensor, length: int, stride: int = STRIDE):
-    """Mean loss (nats a character) of the last 64 of each window of `length`.
+def score(model, ids: Tensor, length: int, stride: int) -> float | None:
+    """Mean loss (nats a character) of the last characters of each window of `length`.
 
-    The windows end at the same characters whatever the length, so the scored ones are
-    the same. None where the scheme is undefined at this length.
+    None where the scheme is undefined at this length.
     """
-    if model.scheme == "learned" and length > LENGTH:
+    if model.positions == "learned" and length > LENGTH:
         return None
-    ends = torch.arange(max(LENGTHS), len(ids) - 1, stride)
     losses = []
-    for end in ends.split(max(1, 8192 // length)):
-        window = ids[end[:, None] + torch.arange(-length, 1)]  # (B, L + 1)
-        logits = model(window[:, :-1])[:, -LENGTH:]
-        target = window[:, -LENGTH:]
-        loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
-        losses.append(loss.mean(1))
+    for window in windows(ids, length, stride).split(max(1, 8192 // length)):
+        logits = model(window[:, :-1])[:, -SCORED:]  # (B, S, V)
+        target = window[:, -SCORED:]  # (B, S)
+        losses.append(F.cross_entropy(logits.mT, target, reduction="none").flatten())
     return round(torch.cat(losses).mean().item(), 4)
 
 
-def trial(scheme, scale, rate, ids, choose, characters) -> dict:
+@torch.no_grad()
+def by_distance(model, ids: Tensor) -> dict:
+    """What the trained attention does by distance back, 0 to half the length.
+
+    Over queries in the second half of 32 windows: the mean weight, and for Shaw the
+    mean of what its vectors add to the score. Each (layers, H, T/2).
+    """
+    seen, half = {"weight": [], "shaw": []}, LENGTH // 2
+    window = windows(ids, LENGTH, 512)[:32, :-1]  # (B, T)
+    back = torch.arange(half, LENGTH)[:, None] - torch.arange(half)  # (T/2, T/2), keys
+
+    def mean(scores):
+        there = back.expand(*scores.shape[:2], half, half)
+        return scores[..., half:, :].gather(-1, there).mean((0, 2)).tolist()  # (H, T/2)
+
+    def look(layer, arguments, _):
+        x, places = arguments
+        query, key = (
+            split_heads(map(x), HEADS) for map in (layer.to_query, layer.to_key)
+        )  # (B, H, T, d)
+        if places.turns is not None:
+            query, key = rope(query, places.turns), rope(key, places.turns)
+        bias = places.bias  # (T, T) or (1, H, T, T)
+        if layer.shaw is not None:
+            added = layer.shaw(query, places.distance)  # (B, H, T, T)
+            seen["shaw"].append(mean(added))
+            bias = bias + added
+        scores = query @ key.mT / query.shape[-1] ** 0.5 + bias
+        seen["weight"].append(mean(scores.softmax(-1)))
+
+    handles = [b.attention.register_forward_hook(look) for b in model.blocks]
+    model(window)
+    for handle in handles:
+        handle.remove()
+    return {k: rounded(v) for k, v in seen.items() if v}
+
+
+def rounded(numbers, digits: int = 4):
+    if isinstance(numbers, float):
+        return round(numbers, digits)
+    return [rounded(n, digits) for n in numbers]
+
+
+def trial(scheme, scale, rate, ids, choose) -> dict:
     start = time.process_time()
-    model, _ = trained(scheme, scale, rate, TRIAL_STEPS, TRIAL_SEED, ids, characters)
-    loss = score(model, choose, LENGTH)
+    model = started(scheme, scale, TRIAL_SEED, ids)
+    fit(model, ids, LENGTH, TRIAL_STEPS, rate, TRIAL_SEED)
+    loss = score(model, choose, LENGTH, LENGTH)
+    loss = loss if loss < 10 else 10.0  # also where it is no number
     seconds = round(time.process_time() - start, 1)
     return {"scale": scale, "rate": rate, "loss": loss, "cpu_seconds": seconds}
 
 
-def run(scheme, scale, rate, seed, ids, report, characters) -> dict:
-    """One reported run: its curve, its losses by length, RoPE's rescues, T5's bias."""
+def run(scheme, scale, rate, seed, ids, report) -> dict:
+    """One reported run: its curve, its losses by length, what its positions became."""
     start = time.process_time()
-    model, curve = trained(scheme, scale, rate, STEPS, seed, ids, characters)
-    result = {"seed": seed, "curve": curve}
-    result["loss"] = [score(model, report, length) for length in LENGTHS]
+    model = started(scheme, scale, seed, ids)
+    result = {"seed": seed, "untrained": score(model, report, LENGTH, STRIDE)}
+    result["untrained_by_distance"] = by_distance(model, report)
+    result["curve"] = fit(model, ids, LENGTH, STEPS, rate, seed)
+    result["loss"] = [score(model, report, length, STRIDE) for length in LENGTHS]
+    result["by_distance"] = by_distance(model, report)
     if scheme == "rope":
-        plain, d = model.frequencies, WIDTH // HEADS
-        for name in ("interpolated", "ntk"):
-            losses = []
-            for length in LENGTHS:
-                factor = length / LENGTH
-                if name == "interpolated":
-                    model.frequencies = interpolated(plain, factor)
-                else:
-                    base = ntk_base(d, factor, scale)
-                    model.frequencies = rope_frequencies(d, base)
-                losses.append(score(model, report, length))
-            result[name] = losses
+        result |= rescues(model, scale, rate, seed, ids, report)
     if scheme == "t5":
-        distance = torch.arange(-LENGTH + 1, 1)[None]  # (1, 64): the last is 0
-        bias = model.bias(distance)[:, 0].flip(-1)  # (H, 64), by characters back
-        result["bias"] = [[round(b, 4) for b in head] for head in bias.tolist()]
+        result["bias"] = t5_bias(model)
     if scheme == "learned":
-        unit = F.normalize(model.table.weight, dim=-1)
-        result["table"] = [[round(c, 3) for c in r] for r in (unit @ unit.T).tolist()]
+        unit = F.normalize(model.table.weight.detach(), dim=-1)
+        result["table"] = rounded((unit @ unit.mT).tolist(), 2)  # (L, L)
     result["cpu_seconds"] = round(time.process_time() - start, 1)
     return result
+
+
+def rescues(model, base, rate, seed, ids, report) -> dict:
+    """RoPE at each length with changed frequencies, and with a short training there."""
+    plain, d = model.frequencies, WIDTH // HEADS
+    changes = {
+        "plain": lambda factor: plain,
+        "interpolated": lambda factor: interpolated(plain, factor),
+        "ntk": lambda factor: rope_frequencies(d, ntk_base(d, factor, base)),
+    }
+    losses = {name: [] for name in changes}
+    tuned = {name: [] for name in changes}
+    for name, change in changes.items():
+        for length in LENGTHS:
+            other = copy.deepcopy(model)
+            other.frequencies = change(length / LENGTH)
+            losses[name].append(score(other, report, length, STRIDE))
+            if length not in TUNED:
+                continue
+            fit(other, ids, length, TUNE_STEPS, rate / 4, 500 + seed)
+            tuned[name].append(score(other, report, length, STRIDE))
+    del losses["plain"]  # it is the run's own loss
+    return losses | {"tuned": tuned}
+
+
+def t5_bias(model) -> list:
+    """(H, T): the bias of each head by distance back, 0 to T − 1."""
+    distance = -torch.arange(LENGTH)[None]
+    return rounded(model.t5(distance)[:, 0].tolist())
+
+
+def shuffled_run(scale, rate, seed, ids, report) -> dict:
+    """T5's bias from the same characters without their order."""
+    start = time.process_time()
+    order = torch.Generator().manual_seed(2_000_000 + seed)
+    ids, report = (x[torch.randperm(len(x), generator=order)] for x in (ids, report))
+    model = started("t5", scale, seed, ids)
+    result = {"seed": seed, "curve": fit(model, ids, LENGTH, STEPS, rate, seed)}
+    result["loss"] = score(model, report, LENGTH, STRIDE)
+    result |= {"bias": t5_bias(model), "by_distance": by_distance(model, report)}
+    return result | {"cpu_seconds": round(time.process_time() - start, 1)}
 
 
 def kept(folder: Path, key: str, job) -> dict:
@@ -261,38 +281,58 @@ def kept(folder: Path, key: str, job) -> dict:
     return json.loads(path.read_text())
 
 
+def climb(grid, start, loss) -> float:
+    """The best of a rising grid: on from `start` until both neighbours are worse."""
+    found, new = {}, [grid.index(start)]
+    while new:
+        found |= {i: loss(grid[i]) for i in new}
+        best = min(found, key=found.get)
+        near = (best - 1, best + 1)
+        new = [i for i in near if 0 <= i < len(grid) and i not in found]
+    return grid[best]
+
+
 def study(folder: Path) -> dict:
     """Run what is missing of the bench and return its trace."""
-    digest = hashlib.sha256(json.dumps(CONFIG, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(config(), sort_keys=True).encode())
     folder = folder / digest.hexdigest()[:12]  # another study, other files
     folder.mkdir(parents=True, exist_ok=True)
-    alphabet, ids, choose, report = text()
-    size = len(alphabet)
-    trace = {"lengths": LENGTHS, "schemes": {}}
+    ids, choose, report = text()
+    trace = {"length": LENGTH, "lengths": LENGTHS, "tuned_lengths": TUNED}
+    trace["schemes"] = {}
     for scheme in tqdm(SCHEMES, desc="choices"):
-        tried = []
+        tried = {}
 
-        def attempt(scale, rate, scheme=scheme, tried=tried):
+        def loss(scale, rate, scheme=scheme, tried=tried):
             key = f"trial-{scheme}-{scale:g}-{rate:g}"
-            job = (scheme, scale, rate, ids, choose, size)
-            tried.append(kept(folder, key, lambda: trial(*job)))
+            job = (scheme, scale, rate, ids, choose)
+            tried[key] = kept(folder, key, lambda: trial(*job))
+            return tried[key]["loss"]
 
-        for scale in SCALES.get(scheme, (1.0,)):
-            attempt(scale, RATES[1])
-        best = min(tried, key=lambda t: t["loss"])["scale"]
-        for rate in (RATES[0], RATES[2]):
-            attempt(best, rate)
-        best = min(tried, key=lambda t: t["loss"])
-        chosen = {"scale": best["scale"], "rate": best["rate"]}
-        trace["schemes"][scheme] = {"chosen": chosen, "trials": tried, "runs": []}
+        scale = 1.0
+        if scheme in SCALES:
+            scale = climb(*SCALES[scheme], lambda s, loss=loss: loss(s, RATE))
+        rate = climb(RATES, RATE, lambda r, s=scale, loss=loss: loss(s, r))
+        chosen = {"scale": scale, "rate": rate}
+        trials = list(tried.values())
+        trace["schemes"][scheme] = {"chosen": chosen, "trials": trials, "runs": []}
     for seed in tqdm(SEEDS, desc="seeds"):
         for scheme in SCHEMES:
             found = trace["schemes"][scheme]
             chosen = found["chosen"]
-            job = (scheme, chosen["scale"], chosen["rate"], seed, ids, report, size)
+            job = (scheme, chosen["scale"], chosen["rate"], seed, ids, report)
             found["runs"].append(
                 kept(folder, f"run-{scheme}-{seed}", lambda job=job: run(*job))
             )
+    trace["shuffled"] = []
+    for seed in tqdm(SEEDS, desc="shuffled"):
+        job = (*trace["schemes"]["t5"]["chosen"].values(), seed, ids, report)
+        trace["shuffled"].append(
+            kept(folder, f"shuffled-{seed}", lambda job=job: shuffled_run(*job))
+        )
+    counts = 1 + torch.bincount(ids).double()  # (V,)
+    surprise = -(counts / counts.sum()).log()[report].mean()
+    trace["unigram_loss"] = round(surprise.item(), 4)
     return trace
 
 
@@ -310,19 +350,21 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     corpus = data.tiny_shakespeare()
+    if not corpus.is_full:
+        raise SystemExit(f"the recorded runs want the whole text: {corpus.notice}")
     print(corpus)
     trace = study(arguments.folder)
-    at = [LENGTHS.index(length) for length in (LENGTH, max(LENGTHS))]
     metrics = {}
     for scheme, found in trace["schemes"].items():
-        columns = [[run["loss"][i] for run in found["runs"]] for i in at]
+        columns = [[run["loss"][i] for run in found["runs"]] for i in (0, -1)]
         metrics[scheme] = [
             round(sum(c) / len(c), 4) if None not in c else "undefined" for c in columns
         ]
         print(f"{scheme}: {found['chosen']}, {metrics[scheme]}")
     runs = [r for s in trace["schemes"].values() for r in s["trials"] + s["runs"]]
+    runs += trace["shuffled"]
     card = {
-        "config": CONFIG,
+        "config": config(),
         "data": {
             "name": corpus.name,
             "source": corpus.source,
