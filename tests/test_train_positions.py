@@ -11,7 +11,8 @@ def tiny(monkeypatch):
     """Two layers of width 8 on made text, two schemes a side, three steps."""
     small = {
         "WIDTH": 8, "HEADS": 2, "LENGTH": 8, "BATCH": 2, "SCORED": 4,
-        "LENGTHS": (8, 16, 32), "TUNED": (16,), "STEPS": 2, "TRIAL_STEPS": 1,
+        "LENGTHS": (8, 16, 32), "TUNED": (16,), "STEPS": 2,
+        "TRIAL_STEPS": dict.fromkeys(bench.SCHEMES, 1),
         "TUNE_STEPS": 1, "SEEDS": (0, 1),
         "STRIDE": 64, "SCALES": {"rope": ((10.0, 100.0), 10.0)},
         "RATES": (0.008, 0.016),
