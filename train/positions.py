@@ -52,7 +52,7 @@ from lib.positions import (
 NAME = "positions"
 LAYERS, WIDTH, HEADS = 2, 64, 4
 LENGTH, BATCH, SCORED = 128, 8, 64
-LENGTHS, TUNED = (128, 256, 512, 1024, 2048), (512, 2048)
+LENGTHS, TUNED = (128, 256, 512, 1024, 2048), (512, 1024)
 STEPS, TUNE_STEPS = 600, 50
 # Half the steps choose as well, but for the table: till then it has learned nothing.
 TRIAL_STEPS = {scheme: 300 for scheme in SCHEMES} | {"learned": 600}
