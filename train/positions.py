@@ -174,8 +174,8 @@ def by_distance(model, ids: Tensor) -> dict:
         there = back.expand(*scores.shape[:2], half, half)
         return scores[..., half:, :].gather(-1, there).mean((0, 2)).tolist()  # (H, T/2)
 
-    def look(layer, arguments, _):
-        x, places = arguments
+    def look(layer, arguments, output):
+        x, places, *_ = arguments
         query, key = (
             split_heads(map(x), HEADS) for map in (layer.to_query, layer.to_key)
         )  # (B, H, T, d)
