@@ -125,8 +125,8 @@ bucket = Exercise(
         "logarithm": lambda back, buckets, far: _bucket(back, buckets, far, log=False),
         "every distance has a bucket of its own: only the first half of the buckets "
         "works so": lambda back, buckets, far: back.clamp(max=buckets - 1),
-        "the number of own buckets is added twice, or not at all: the wide ones follow "
-        "the own ones": lambda back, buckets, far: torch.where(
+        "the wide buckets start at 0: they follow the own ones, from buckets // 2 "
+        "on": lambda back, buckets, far: torch.where(
             back < buckets // 2,
             back,
             (_bucket(back, buckets, far) - buckets // 2),
