@@ -28,9 +28,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from lib.panels import Panel, bars, finite, lines, matrix
+from lib.panels import Panel, bars, dials, finite, lines, matrix
 
-__all__ = ["animation", "bars", "lines", "matrix", "replay", "theme", "token_heatmap"]
+__all__ = [
+    "animation",
+    "bars",
+    "dials",
+    "lines",
+    "matrix",
+    "replay",
+    "theme",
+    "token_heatmap",
+]
 
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
@@ -352,9 +361,14 @@ def _draw_bars(ax: Axes, data: dict, frame: int) -> None:
 
 def _draw_lines(ax: Axes, data: dict, frame: int) -> None:
     for i, curve in enumerate(data["series"]):
-        y = curve["y"][frame] if np.ndim(curve["y"]) == 2 else curve["y"]
+        x, y = data["x"], curve["y"]
+        if np.ndim(y) == 2:
+            y = y[frame]
+        if data.get("trail"):
+            n = int(np.searchsorted(x, data["at"][frame][0]))
+            x, y = x[:n] + data["at"][frame], [*y[:n], data["marks"][frame][i]]
         style = {"color": CATEGORIES[i % 6], "linestyle": STYLES[i % 6]}
-        ax.plot(data["x"], y, label=curve["name"], **style)
+        ax.plot(x, y, label=curve["name"], **style)
         if "at" in data:
             mark = data["at"][frame], data["marks"][frame][i]
             ax.plot(*mark, "o", color=style["color"], clip_on=False, zorder=3)
@@ -369,7 +383,35 @@ def _draw_matrix(ax: Axes, data: dict, frame: int) -> None:
     _token_axes(ax, data["rows"], data["columns"])
 
 
-_DRAW = {"bars": _draw_bars, "lines": _draw_lines, "matrix": _draw_matrix}
+def _draw_dials(ax: Axes, data: dict, frame: int) -> None:
+    turn = np.exp(2j * np.pi * np.linspace(0, 1, 97))
+    tips = np.reshape(data["frames"][frame], (-1, 2))
+    for i, (name, fixed) in enumerate(zip(data["names"], data["fixed"], strict=True)):
+        along = np.dot(tips[i], fixed) / np.dot(fixed, fixed) * np.array(fixed)
+        centre = np.array([2.5 * i, 0])
+        ax.plot(centre[0] + turn.real, turn.imag, "-", color="0.7", lw=1)
+        ends = np.stack([centre, centre + along, centre + tips[i]])
+        colour = CATEGORIES[2 if np.dot(tips[i], fixed) >= 0 else 3]
+        ax.plot(*ends[:2].T, "-", color=colour, alpha=0.5, lw=8, solid_capstyle="butt")
+        ax.plot(*ends[1:].T, ":", color="0.4", lw=1)
+        for j, tip in ((1, fixed), (0, tips[i])):
+            ends = np.stack([centre, centre + tip])
+            label = None if i else data["arrows"][j]
+            ax.plot(
+                *ends.T, color=CATEGORIES[j], linestyle=STYLES[j], lw=2, label=label
+            )
+            ax.plot(*ends[1], "o", color=CATEGORIES[j], ms=6)
+        ax.text(centre[0], -1.15, name, ha="center", va="top", size="small")
+    ax.set(xlim=(-1.2, 2.5 * len(tips) - 1.3), ylim=(-1.6, 1.1), aspect="equal")
+    ax.axis("off")
+
+
+_DRAW = {
+    "bars": _draw_bars,
+    "lines": _draw_lines,
+    "matrix": _draw_matrix,
+    "dials": _draw_dials,
+}
 
 
 def _legend(ax: Axes) -> int:

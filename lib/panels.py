@@ -62,11 +62,13 @@ def lines(
     ylim: tuple[float, float] | None = None,
     yscale: str = "linear",
     marker=True,
+    trail: bool = False,
 ) -> Panel:
     """Curves over `x` (n,): each of `ys` is fixed (n,) or changes (frames, n).
 
     Where all curves are fixed, a marker moves along them: with `marker=True` to x[frame]
-    (then n is the number of frames), or to the x that `marker` (frames,) gives.
+    (then n is the number of frames), or to the x that `marker` (frames,) gives. With
+    `trail` the curves are drawn as it goes, up to the marker.
     `yscale` is "linear" or "log"; on a log scale every y must be above zero.
     """
     x = finite("x", x, (None,))
@@ -99,6 +101,9 @@ def lines(
         marks = [np.interp(at, x, y) for y in curves.values()]
         data["at"] = _rounded(at[:, None])
         data["marks"] = _rounded(np.stack(marks, axis=1))  # (frames, curves)
+        data["trail"] = trail
+    elif trail:
+        raise ValueError("trail needs fixed curves and their marker")
     low = min(y.min() for y in curves.values())
     high = max(y.max() for y in curves.values())
     room = 0.05 * (high - low) or 0.5
@@ -146,6 +151,36 @@ def matrix(
         "ylabel": ylabel,
     }
     return Panel(data, len(values))
+
+
+def dials(
+    title: str, fixed, moving, names: Sequence[str], *, arrows: tuple[str, str]
+) -> Panel:
+    """Circles side by side, each with a fixed arrow and one that turns over the frames.
+
+    `fixed` (n, 2) and `moving` (frames, n, 2) are the tips; a circle has the radius of
+    the longest arrow. `names` stand below the circles, `arrows` names the moving and the
+    fixed one. The bar from the centre is the moving arrow's part along the fixed one,
+    green where they agree, pink where they do not.
+    """
+    moving = finite("moving", moving, (None, len(names), 2))
+    fixed = finite("fixed", fixed, (len(names), 2))
+    lengths = np.hypot(*np.moveaxis(fixed, -1, 0))
+    if (lengths == 0).any():
+        raise ValueError("fixed must hold arrows, got one of length 0")
+    radius = max(np.hypot(*np.moveaxis(moving, -1, 0)).max(), lengths.max())
+    data = {
+        "kind": "dials",
+        "title": title,
+        "names": [str(name) for name in names],
+        "arrows": [str(name) for name in arrows],
+        "fixed": _rounded(fixed / radius),
+        "frames": _rounded((moving / radius).reshape(len(moving), -1)),
+        "xlabel": "",
+        "ylabel": "",
+        "yticks": [],
+    }
+    return Panel(data, len(moving))
 
 
 def _axes(xlim, ylim, xlabel: str, ylabel: str, log: bool = False) -> dict:

@@ -75,8 +75,15 @@
         const marks = (p.at ? p.series : []).map((_, i) => svg("circle", { r: 4.5, fill: data.colours[i % 6] }));
         plot.append(...paths);
         root.append(svg("g", { transform: `translate(${left} ${top})` }, ...marks));
+        const trail = (one, i, position) => {
+          const end = at(p.at, position)[0], xs = p.x.filter((value) => value < end);
+          return curve([...xs, end], [...one.y.slice(0, xs.length), at(p.marks, position)[i]], x, y);
+        };
         return (position) => {
-          p.series.forEach((one, i) => moves[i] && set(paths[i], { d: curve(p.x, at(one.y, position), x, y) }));
+          p.series.forEach((one, i) => {
+            if (moves[i]) set(paths[i], { d: curve(p.x, at(one.y, position), x, y) });
+            else if (p.trail) set(paths[i], { d: trail(one, i, position) });
+          });
           marks.forEach((mark, i) =>
             set(mark, { cx: x(at(p.at, position)[0]), cy: clamp(0, y(at(p.marks, position)[i]), y(p.ylim[0])) }));
         };
@@ -99,10 +106,39 @@
           set(cells[k], { fill: ramp[clamp(0, Math.floor(level(value)), levels - 1)] }));
       },
     },
+    dials: { legend: (p) => p.arrows.map((name, i) => sample(name, pen(i))) },
   };
+
+  // Circles side by side, in two rows where there is little room: no axes.
+  function dials(p, total) {
+    const count = p.names.length, columns = total < 100 * count ? Math.ceil(count / 2) : count;
+    const cell = total / columns, r = Math.min(cell / 2 - 10, 84), row = 2 * r + 44;
+    const root = svg("svg", { width: total, height: Math.ceil(count / columns) * row });
+    const hand = (i) => [line("", pen(i)), svg("circle", { r: 4.5, fill: data.colours[i] })];
+    const point = ([path, tip], x, y) => {
+      set(path, { d: `M0 0L${x} ${y}` });
+      set(tip, { cx: x, cy: y });
+    };
+    const shows = p.names.map((name, i) => {
+      const [u, v] = p.fixed[i], key = hand(1), query = hand(0);
+      const along = line("", { "stroke-width": 10, opacity: 0.5 }), drop = line("", { "stroke-dasharray": "2 3" });
+      const middle = `translate(${cell * (i % columns + 0.5)} ${r + 8 + row * Math.floor(i / columns)})`;
+      root.append(svg("g", { transform: middle }, svg("circle", { r, stroke: "currentColor", opacity: 0.4 }),
+        along, drop, ...key, ...query, text(0, r + 22, name, "middle")));
+      point(key, r * u, -r * v);
+      return (tips) => {
+        const [x, y] = tips.slice(2 * i, 2 * i + 2), part = (x * u + y * v) / (u * u + v * v);
+        point(query, r * x, -r * y);
+        set(along, { d: `M0 0L${r * part * u} ${-r * part * v}`, stroke: data.colours[part < 0 ? 3 : 2] });
+        set(drop, { d: `M${r * x} ${-r * y}L${r * part * u} ${-r * part * v}` });
+      };
+    });
+    return [root, (position) => shows.forEach((show) => show(at(p.frames, position)))];
+  }
 
   // One panel, `total` pixels wide with `left` for its row labels: axes, then its kind's drawing.
   function panel(p, total, left) {
+    if (p.kind === "dials") return dials(p, total);
     const map = p.kind === "matrix";
     const right = map ? 28 + widest(words(p.vticks)) : 4 + Math.max(8, wide(p.xticks.at(-1)[1]) / 2);
     const top = 8, width = total - left - right;

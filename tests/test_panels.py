@@ -70,6 +70,20 @@ WORDS = {"xlabel": "x", "ylabel": "y"}
             "yscale must be 'linear' or 'log', got 'root'",
         ),
         (
+            lambda: panels.lines(
+                "t", [0, 1], {"a": np.ones((2, 2))}, trail=True, **WORDS
+            ),
+            "trail needs fixed curves and their marker",
+        ),
+        (
+            lambda: panels.dials("t", [[1, 0]], [[[0, 1]]], "ab", arrows=("q", "k")),
+            r"moving must have shape \(any, 2, 2\), got \(1, 1, 2\)",
+        ),
+        (
+            lambda: panels.dials("t", [[0, 0]], [[[0, 1]]], "a", arrows=("q", "k")),
+            "fixed must hold arrows, got one of length 0",
+        ),
+        (
             lambda: panels.matrix("t", np.ones((1, 2, 2)), "ab", "abc", **WORDS),
             r"values must have shape \(any, 2, 3\), got \(1, 2, 2\)",
         ),
@@ -100,6 +114,14 @@ def test_marker_lies_on_its_curve():
     ).data
     assert data["at"] == [[0], [5], [20]]
     assert data["marks"] == [[0], [0.5], [0]]
+
+
+def test_dials_have_the_longest_arrow_as_radius():
+    moving = [[[0, 4], [1, 0]], [[4, 0], [0, 1]]]
+    panel = panels.dials("t", [[1, 0], [0, 2]], moving, "ab", arrows=("q", "k"))
+    assert panel.frames == 2
+    assert panel.data["fixed"] == [[0.25, 0], [0, 0.5]]
+    assert panel.data["frames"] == [[0, 1, 0.25, 0], [1, 0, 0, 0.25]]
 
 
 def test_tensors_are_taken():

@@ -204,6 +204,42 @@ def test_fits_a_narrow_screen(open_page, address):
     assert page.locator(".panel").nth(1).bounding_box()["x"] > 300  # side by side again
 
 
+@pytest.mark.parametrize(("width", "rows"), [(760, 1), (360, 2)])
+def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, rows):
+    angle = np.arange(FRAMES)[:, None] * np.array([1, 0.5, 0.1, 0.01])
+    tips = np.stack([np.cos(angle), np.sin(angle)], -1)
+    panels = [
+        figures.dials("Pairs", tips[0], tips, "abcd", arrows=("query", "key")),
+        figures.lines(
+            "Score",
+            np.arange(FRAMES),
+            {"q · k": np.cos(angle).sum(-1)},
+            xlabel="distance",
+            ylabel="score",
+            trail=True,
+        ),
+    ]
+    body = figures.replay(panels, LABELS, alt="Arrows.", columns=1)._repr_html_()
+    page = open_page(
+        written(tmp_path_factory, body), viewport={"width": width, "height": 740}
+    )
+    names = page.locator(".panel").first.locator("svg text")
+    tops = {round(name.bounding_box()["y"]) for name in names.all()}
+    assert names.all_text_contents() == list("abcd") and len(tops) == rows
+
+    def drawn(at):
+        page.get_by_role("slider").fill(str(at))
+        paths = page.locator(".stage path").evaluate_all(
+            "paths => paths.map(path => path.getAttribute('d'))"
+        )
+        return [d for d in paths if d.startswith("M")]
+
+    first, later = drawn(0), drawn(5)
+    assert max(d.count("L") for d in first) == 1  # only the axes and the arrows
+    assert max(d.count("L") for d in later) == 5
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
 def test_no_text_is_cut(open_page, address):
     page = open_page(address, viewport={"width": 760, "height": 700})
     cut = page.evaluate(
