@@ -373,13 +373,17 @@ class EncoderDecoder(nn.Module):
         `memory` (B, Ts, D) and `mask` (B, 1, 1, Ts) are the source's; without a mask
         all of the memory counts.
         """
+        hidden, weights = self._decode(target, memory, mask)
+        return self.readout(hidden), weights
+
+    def _decode(self, target, memory, mask):
         x = self.embed(target, self.target_embed, "target")  # (B, Tt, D)
         earlier = causal_mask(target.shape[1], target.device) & padding_mask(target)
         found = []
         for layer in self.decoder:
             x, weights = layer(x, earlier, memory, mask)  # (B, Tt, D)
             found.append(weights)
-        return self.readout(self.decoder_norm(x)), found
+        return self.decoder_norm(x), found
 
     def step(self, source: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
         """A step for the searches of `decoding`, which translates source (B, Ts)."""
@@ -390,7 +394,8 @@ class EncoderDecoder(nn.Module):
             nonlocal memory, mask
             if parents is not None:
                 memory, mask = memory[parents], mask[parents]
-            return self.decode(ids, memory, mask)[0][:, -1]  # (R, V)
+            hidden, _ = self._decode(ids, memory, mask)  # (R, T, D)
+            return self.readout(hidden[:, -1])  # (R, V)
 
         return step
 
