@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lib import positions
+from lib import decoding, positions
 from lib.attention import MultiHeadAttention, attention, causal_mask
 from lib.models import EncoderDecoder, LanguageModel, padding_mask
 
@@ -276,6 +276,27 @@ def test_dropout_is_of_training_only():
     torch.testing.assert_close(model(SOURCE, TARGET), model(SOURCE, TARGET))
     model.train()
     assert not torch.allclose(model(SOURCE, TARGET), model(SOURCE, TARGET))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_its_step_drives_the_searches(beams):
+    """Every row alone, its padding cut off and scored from scratch, gives the same."""
+    model = pair("pre")
+    begin = torch.full((3, 1), 2)
+    together, _ = decoding.beam(model.step(SOURCE), begin, 6, beams, eos=3)
+    for row, source in enumerate(SOURCE):
+        source = source[source != 0][None]
+
+        def step(ids, parents, source=source):
+            return model(source.expand(len(ids), -1), ids)[:, -1]
+
+        alone, _ = decoding.beam(step, begin[:1], 6, beams, eos=3)
+        T = alone.shape[1]
+        assert together[row, :T].tolist() == alone[0].tolist()
+        assert (together[row, T:] == 0).all()
+    if beams == 1:
+        greedy = decoding.greedy(model.step(SOURCE), begin, 6, eos=3)
+        assert torch.equal(greedy, together)
 
 
 @pytest.mark.parametrize(
