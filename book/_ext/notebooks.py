@@ -90,10 +90,13 @@ def imported(code: str) -> list[Path]:
                     if file.is_file() and file not in found:
                         found.add(file)
                         queue.append(file.read_text("utf8"))
-    if ROOT / "lib/figures.py" in found:
-        found |= {f for f in (ROOT / "lib").glob("replay.*")}
-    if ROOT / "lib/interactive.py" in found:
-        found.add(ROOT / "lib/interactive.js")
+    for room, script in (
+        ("figures", "replay"),
+        ("interactive", "interactive"),
+        ("matrices", "matrices"),
+    ):
+        if ROOT / f"lib/{room}.py" in found:
+            found.add(ROOT / f"lib/{script}.js")
     return sorted(found)
 
 

@@ -1,0 +1,176 @@
+"""Matrices whose entries a reader can trace: point at one, and see what it came from.
+
+`traceable` runs a function of matrices line by line and keeps how each line made its
+matrix; matrices.js, beside this file, lets a reader walk through the entries.
+"""
+
+import ast
+import hashlib
+import html
+import inspect
+import json
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# What a line may call; matrices.js explains these names. The caller's module defines them.
+FUNCTIONS = {"softmax", "softmax_backward", "norm", "norm_backward"}
+FUNCTIONS |= {"relu", "relu_backward", "join"}
+SIGNS = {ast.MatMult: "@", ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Values (rows, columns) with a label for each row and each column."""
+
+    values: Tensor
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def matrix(values, rows, columns) -> Matrix:
+    """Values (rows, columns) as float64, with their labels. ValueError if they differ."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    rows, columns = tuple(map(str, rows)), tuple(map(str, columns))
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"values: got shape {tuple(values.shape)}, wants {(len(rows), len(columns))},"
+            " one label a row and a column"
+        )
+    return Matrix(values, rows, columns)
+
+
+@dataclass(frozen=True)
+class Traceable:
+    """The matrices of one function, given and made; `view["Q"]` is one of them."""
+
+    title: str
+    matrices: dict[str, Matrix]
+    recipes: dict[str, dict]  # only of those made: op, args, by, text
+
+    def __getitem__(self, name: str) -> Matrix:
+        return self.matrices[name]
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        names = ", ".join(self.matrices)
+        return {"text/html": self._repr_html_(), "text/plain": f"{self.title}: {names}"}
+
+    def _repr_html_(self) -> str:
+        tables = "\n".join(map(self._table, self.matrices))
+        recipes = json.dumps(self.recipes, ensure_ascii=False, separators=(",", ":"))
+        recipes = recipes.replace("<", "\\u003c")
+        key = hashlib.sha256((tables + recipes).encode()).hexdigest()[:12]
+        return (
+            f'<div data-matrices="{key}" data-lm-suppress-shortcuts="true" '
+            f'role="group" aria-label="{html.escape(self.title)}">\n{tables}\n'
+            f'<script>\n{_script()}("{key}", {recipes});\n</script>\n</div>'
+        )
+
+    def _table(self, name: str) -> str:
+        made = self.recipes.get(name)
+        caption = f"{name} = {made['text']}" if made else name
+        m = self.matrices[name]
+        head = "".join(f'<th scope="col">{html.escape(c)}' for c in m.columns)
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(row)}'
+            + "".join(f"<td>{number(v)}" for v in values)
+            for row, values in zip(m.rows, m.values.tolist(), strict=True)
+        )
+        return (
+            f'<table data-name="{name}"><caption>{html.escape(caption)}</caption>'
+            f"<tr><td>{head}{body}</table>"
+        )
+
+
+def number(value: float) -> str:
+    """Three decimals at most: 0.333, −1, 0."""
+    return f"{round(value, 3) + 0.0:.3f}".rstrip("0").rstrip(".").replace("-", "−")
+
+
+def traceable(title: str, steps: Callable, **given: Matrix) -> Traceable:
+    """Run `steps` on the matrices `given` by name, line by line, and keep each line.
+
+    A line of `steps` is `name = …` with one of: a product `A @ B`, a sum, difference or
+    entry-wise product of two matrices, each also divided by a number, or a call of one of
+    FUNCTIONS. Operands are names, also `A.T` and columns such as `A[:, 2:]`. The names
+    in FUNCTIONS are looked up where `steps` was defined.
+
+    Displayed in a notebook, all matrices stand as tables; a script lets a reader hover,
+    tap or focus an entry and shows its row, its column and the sum.
+
+    Raises:
+        TypeError: `given` are not the arguments of `steps`.
+        ValueError: a line has another form, or NaN or infinity comes out.
+    """
+    tree = ast.parse(textwrap.dedent(inspect.getsource(steps))).body[0]
+    inspect.signature(steps).bind(**given)
+    found, recipes = dict(given), {}
+    for line in tree.body:
+        if isinstance(line, ast.Return):
+            continue
+        if not (isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)):
+            raise ValueError(f"wants lines of the form name = …: {ast.unparse(line)}")
+        name, recipe = line.targets[0].id, _recipe(line.value)
+        code = compile(ast.Expression(line.value), "<steps>", "eval")
+        known = {n: m.values for n, m in found.items()}
+        values = eval(code, steps.__globals__, known)
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+        found[name] = matrix(values, *_labels(recipe, found))
+        recipes[name] = recipe
+    return Traceable(title, found, recipes)
+
+
+def _recipe(node: ast.expr) -> dict:
+    """How a line makes its matrix: op, args, and the number it is divided by."""
+    text, by, whole = ast.unparse(node).replace(" ** ", "**"), None, node
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        by = float(eval(compile(ast.Expression(node.right), "<number>", "eval"), {}))
+        node = node.left
+    if isinstance(node, ast.BinOp) and type(node.op) in SIGNS:
+        op, args = SIGNS[type(node.op)], [node.left, node.right]
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in FUNCTIONS:
+        op, args = node.func.id, node.args
+    else:
+        raise ValueError(f"not a step that can be traced: {ast.unparse(whole)}")
+    recipe = {"op": op, "args": [_operand(arg) for arg in args], "text": text}
+    return recipe | ({"by": by} if by else {})
+
+
+def _operand(node: ast.expr) -> list:
+    """[name, is transposed, first column, end], the columns before it is transposed."""
+    if isinstance(node, ast.Attribute) and node.attr == "T":
+        name, _, *columns = _operand(node.value)
+        return [name, 1, *columns]
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        columns = node.slice.elts[1]
+        ends = columns.lower or ast.Constant(0), columns.upper or ast.Constant(None)
+        return [node.value.id, 0, *(end.value for end in ends)]
+    if isinstance(node, ast.Name):
+        return [node.id, 0, 0, None]
+    raise ValueError(f"not an operand that can be traced: {ast.unparse(node)}")
+
+
+def _labels(recipe: dict, found: dict[str, Matrix]) -> tuple:
+    """Rows of the first operand, and columns: of the second in a product, of all in join."""
+    sides = []
+    for name, transposed, first, end in recipe["args"]:
+        side = found[name].rows, found[name].columns[first:end]
+        sides.append(side[::-1] if transposed else side)
+    columns = sides[recipe["op"] == "@"][1]
+    if recipe["op"] == "join":
+        columns = sum((side[1] for side in sides), ())
+    return sides[0][0], columns
+
+
+@cache
+def _script() -> str:
+    """matrices.js without its indentation and comments."""
+    source = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+    found = (line.split(" // ")[0].strip() for line in source.splitlines())
+    return "\n".join(line for line in found if line and not line.startswith("//"))
