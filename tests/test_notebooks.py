@@ -137,7 +137,7 @@ def test_data_tags_are_known():
 
 def test_lib_is_layered():
     """Each file of lib imports only from those before it."""
-    rooms = """checks panels figures interactive runtime attention sparse positions layers models
+    rooms = """checks panels figures matrices interactive runtime attention sparse positions layers models
         tokenizers decoding training adapters lens data weights pretrained"""
     order = rooms.split()
     for file in sorted((ROOT / "lib").glob("*.py")):

@@ -1,0 +1,116 @@
+"""Matrices that can be traced: what a line may be, the labels, and the HTML."""
+
+import html
+import json
+import re
+
+import nbformat
+import pytest
+import torch
+
+from lib.matrices import matrix, number, traceable
+
+ROWS, COLUMNS = ["the", "<s>"], ["1", "2", "3"]
+
+
+def relu(U):
+    return U.clamp(min=0)
+
+
+def join(first, second):
+    return torch.cat([first, second], -1)
+
+
+def steps(x, W):
+    Q = x @ W
+    S = Q[:, :2] @ x[:, 1:].T / 2**0.5
+    R = x - x
+    A = relu(Q)
+    J = join(A, S)
+    return J
+
+
+def given():
+    x = matrix([[0.5, -1, 2], [1, 1 / 3, 0]], ROWS, COLUMNS)
+    return {"x": x, "W": matrix(torch.ones(3, 4), COLUMNS, "abcd")}
+
+
+def test_each_line_is_run_and_labelled():
+    view = traceable("one", steps, **given())
+    assert list(view.matrices) == ["x", "W", "Q", "S", "R", "A", "J"]
+    x, W = given()["x"].values, given()["W"].values
+    assert torch.equal(view["S"].values, (x @ W)[:, :2] @ x[:, 1:].T / 2**0.5)
+    assert (view["Q"].rows, view["Q"].columns) == (tuple(ROWS), tuple("abcd"))
+    assert (view["S"].rows, view["S"].columns) == (tuple(ROWS), tuple(ROWS))
+    assert view["J"].columns == (*"abcd", *ROWS)
+    assert torch.equal(view["J"].values, steps(x, W))  # it is ordinary Python, too
+    assert view.recipes["S"]["args"] == [["Q", 0, 0, 2], ["x", 1, 1, None]]
+
+
+def test_html_holds_each_number_once_and_is_the_same_again():
+    text = traceable("a & b", steps, **given())._repr_html_()
+    assert text == traceable("a & b", steps, **given())._repr_html_()
+    assert text.count("<table") == 7 and 'aria-label="a &amp; b"' in text
+    assert text.count("<td>0.333") == 1  # x, and its number nowhere else
+    assert "&lt;s&gt;" in text and "<s>" not in text
+    recipes = json.loads(re.search(r'\("[0-9a-f]{12}", (\{.*\})\);', text)[1])
+    assert set(recipes) == {"Q", "S", "R", "A", "J"}
+    assert html.escape("S = Q[:, :2] @ x[:, 1:].T / 2**0.5") in text
+
+
+def test_numbers():
+    assert [number(v) for v in (0.0, -0.0001, -1, 1 / 3, 10)] == "0 0 −1 0.333 10".split()
+
+
+def twice(x):
+    y = x @ x.T @ x
+
+
+def loops(x):
+    for _ in range(2):
+        pass
+
+
+def unknown(x):
+    y = torch.exp(x)
+
+
+def infinite(x):
+    y = x / 0.0 + x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (twice, "not an operand that can be traced: x @ x.T"),
+        (loops, "wants lines of the form name = "),
+        (unknown, "not a step that can be traced"),
+        (infinite, "not an operand"),
+    ],
+)
+def test_other_lines_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        traceable("wrong", wrong, x=given()["x"])
+
+
+def test_other_arguments_are_refused():
+    with pytest.raises(TypeError, match="missing a required argument: 'W'"):
+        traceable("wrong", steps, x=given()["x"])
+    with pytest.raises(ValueError, match=r"values: got shape \(2, 3\), wants \(1, 3\)"):
+        matrix(torch.ones(2, 3), ["a"], "abc")
+    bad = given() | {"W": matrix(torch.full((3, 4), torch.nan), COLUMNS, "abcd")}
+    with pytest.raises(ValueError, match="Q must be finite"):
+        traceable("wrong", steps, **bad)
+
+
+def test_the_page_traces_what_autograd_agrees_with():
+    page = nbformat.read("notebooks/block/transformer-by-hand.ipynb", as_version=4)
+    texts = [
+        "".join(o["data"]["text/html"])
+        for cell in page.cells
+        for o in cell.get("outputs", [])
+        if "text/html" in o.get("data", {})
+    ]
+    assert sum("data-matrices" in text for text in texts) == 15
+    printed = "".join(o.get("text", "") for c in page.cells for o in c.get("outputs", []))
+    assert "19 gradients, 324 entries: largest difference" in printed
