@@ -1,15 +1,25 @@
 """lib.models.ViT against `transformers`, attention rollout, and the shipped checkpoint."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from hub import Hub
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 from transformers import ViTConfig, ViTModel
 
+from lib import weights
 from lib.attention import rollout
 from lib.models import ViT, conv_stem
+from train import vit as recipe
 
 NAMES = {
     "attention.to_query": "attention.q_proj",
@@ -124,3 +134,90 @@ def test_rollout_rows_sum_to_one(layers, heads, tokens):
     assert_close(rollout([eye.expand(2, heads, -1, -1)] * layers)[0], eye)
     if layers == 1:
         assert_close(reached, (weights[0].mean(1) + eye) / 2)
+
+
+# --- Training and the shipped checkpoint ---------------------------------------------
+
+
+class Small:
+    """In the place of `train.vit.Data`: 256 random images, the label in their colour."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.randint(10, (256,), generator=generator)
+        x = torch.randn(256, 36, 36, 3, generator=generator)
+        self.padded = x + self.labels[:, None, None, None] / 3
+        self.held = self.padded[:64, 2:-2, 2:-2].permute(0, 3, 1, 2).contiguous()
+        self.held_labels = self.labels[:64]
+
+    batches = recipe.Data.batches
+
+
+def test_training_records_what_the_page_replays(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "BATCH", 16)
+    shape = {"stem": [[8, 8], [2, 2]], "d_model": 16, "num_heads": 2, "layers": 1}
+    config = recipe.SHIPPED | {"model": shape | {"hidden": 16, "pool": "mean"}}
+    run = ("run", config, Small(), 40, tmp_path, 0, recipe.photographs(), False)
+    model, trace = recipe.train(*run)
+    first, *_, last = trace["evaluations"]
+    assert np.shape(last["places"]) == (64, 64) and last["accuracy"] > first["accuracy"]
+    assert_close(np.sum(last["rollout"], 1), np.ones(2), atol=0.01, rtol=0)
+    again, same = recipe.train(*run)  # from its folder, at once
+    assert same == trace
+    assert_close(again.state_dict(), model.state_dict())
+
+
+def test_a_crop_is_part_of_the_image():
+    padded = torch.arange(36 * 36.0).view(1, 36, 36, 1).expand(4, -1, -1, 3)
+    middle = recipe.augment(padded, None)
+    assert_close(middle[0, 0], padded[0, 2:-2, 2:-2, 0])
+    crops = recipe.augment(padded, torch.Generator().manual_seed(0))
+    assert crops.shape == (4, 3, 32, 32)
+    steps = crops.diff(dim=-1)
+    assert ((steps == 1).all((1, 2, 3)) | (steps == -1).all((1, 2, 3))).all()
+    assert (crops.diff(dim=-2) == 36).all()
+
+
+def test_wilson():
+    assert recipe.wilson(8600, 10_000) == [0.8531, 0.8667]
+
+
+def test_the_card_is_about_these_predictions():
+    card = weights.card("vit")
+    found = load_file(weights.path("vit", "predictions.safetensors"))
+    right = found["probabilities"].argmax(-1) == found["labels"]
+    assert right.double().mean().item() == card["metrics"]["test_accuracy"]
+    interval = recipe.wilson(int(right.sum()), len(right))
+    assert interval == card["metrics"]["test_interval_95"]
+    assert found["labels"].long().bincount().tolist() == [1000] * 10
+    tensors = weights.tensors("vit").values()
+    assert {t.dtype for t in tensors} == {torch.float16, torch.int64}
+
+
+SHIPPED = """
+import torch
+from lib import data, weights
+from train import vit
+model = vit.build(weights.card("vit")["config"]["model"])
+model.load_state_dict(weights.tensors("vit"))
+images, labels = data.pixels(data.cifar10().test)
+found = vit.predict(model, vit.normalised(images)).argmax(-1).numpy()
+print((found == labels).mean())
+"""
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("HUB") or "", "datasets", "uoft-cs", "cifar10").is_dir(),
+    reason="HUB names no folder that holds CIFAR-10",
+)
+def test_the_shipped_accuracy_is_reproduced(tmp_path):
+    with Hub(os.environ["HUB"], cache=tmp_path) as hub:
+        found = subprocess.run(
+            [sys.executable, "-c", SHIPPED],
+            env=os.environ | hub.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    expected = weights.card("vit")["metrics"]["test_accuracy"]
+    assert abs(float(found.stdout) - expected) <= 5e-4  # of 10,000, on any processor

@@ -263,7 +263,7 @@ def wilson(right: int, n: int) -> list[float]:
 def main() -> None:
     options = [
         ("--steps", {"type": int, "default": 4_080, "help": "of 128 images"}),
-        ("--ladder-steps", {"type": int, "default": 100}),
+        ("--ladder-steps", {"type": int, "default": 48}),
         ("--only", {"choices": ("shipped", "ladder"), "help": "one of the two parts"}),
         (
             "--float32",

@@ -1,0 +1,145 @@
+"""The exercises of the chapter on vision transformers: right answers and known errors."""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from lib.checks import Exercise
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- patches: (B, C, h, w) -> (B, P, C · p · p) --------------------------------------
+
+
+def _patches(images, p):
+    cut = images.unfold(2, p, p).unfold(3, p, p)  # (B, C, rows, columns, p, p)
+    return cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def _channels_last(images, p):
+    cut = images.unfold(2, p, p).unfold(3, p, p)
+    return cut.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+
+
+def _by_columns(images, p):
+    cut = images.unfold(2, p, p).unfold(3, p, p)
+    return cut.permute(0, 3, 2, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def _reshaped(images, p):
+    B, C = images.shape[:2]
+    return images.reshape(B, -1, C * p * p)
+
+
+patches = Exercise(
+    correct=_patches,
+    mistakes={
+        "the numbers of a patch are in the order row, column, channel: a convolution's "
+        "weights want channel, row, column": _channels_last,
+        "the patches go down the columns: row by row is the order of the "
+        "places": _by_columns,
+        "this is a reshape: it cuts rows of pixels in pieces, so a 'patch' is a strip of "
+        "one row and not a square": _reshaped,
+    },
+    cases=[(_random(2, 3, 8, 8), 4), (_random(1, 1, 6, 4, seed=1), 2)],
+)
+
+
+# --- tokens: how many, and the entries of one layer's weights ------------------------
+
+
+def _tokens(height, width, p):
+    return (height // p) * (width // p) + 1
+
+
+tokens = Exercise(
+    correct=_tokens,
+    mistakes={
+        "CLS is missing: it is a token too": lambda h, w, p: (h // p) * (w // p),
+        "one division too few: a patch takes p pixels down and p across": lambda h, w, p: (
+            h * w // p + 1
+        ),
+        "these are the numbers in a patch, not the patches": lambda h, w, p: p * p + 1,
+    },
+    cases=[(32, 32, 4), (224, 224, 16), (48, 32, 8)],
+)
+
+
+# --- rollout: the CLS row over the patches -------------------------------------------
+
+
+def _roll(weights, *, residual=True, first_right=True, sum_layers=False):
+    eye = torch.eye(weights[0].shape[-1])
+    reached = eye
+    for layer in weights:
+        mean = layer.mean(0)
+        mean = (mean + eye) / 2 if residual else mean
+        if sum_layers:
+            reached = reached + mean
+        else:
+            reached = mean @ reached if first_right else reached @ mean
+    return reached
+
+
+_WEIGHTS = [_random(2, 5, 5, seed=s).mul(2).softmax(-1) for s in (3, 4, 5)]
+
+rollout = Exercise(
+    correct=_roll,
+    mistakes={
+        "the residual connection is missing: half of each layer's matrix is the "
+        "identity": lambda w: _roll(w, residual=False),
+        "the layers stand in the wrong order: a later layer multiplies from the "
+        "left": lambda w: _roll(w, first_right=False),
+        "the layers are added: paths through layers multiply": lambda w: _roll(
+            w, sum_layers=True
+        ),
+        "this is the last layer alone: its tokens are mixtures already": lambda w: w[
+            -1
+        ].mean(0),
+    },
+    cases=[(_WEIGHTS,), (_WEIGHTS[:2],)],
+)
+
+
+# --- ece: expected calibration error -------------------------------------------------
+
+
+def _ece(confidence, right, bins, *, weighted=True, signed=False, top=False):
+    total, edges = 0.0, torch.linspace(0, 1, bins + 1)
+    filled = 0
+    for low, high in itertools.pairwise(edges):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            gap = confidence[inside].mean() - right[inside].float().mean()
+            share = inside.float().mean() if weighted else 1.0
+            total += share * (gap if signed else gap.abs())
+            filled += 1
+    if top:
+        return (confidence.mean() - right.float().mean()).abs()
+    return torch.as_tensor(total if weighted else total / filled)
+
+
+_CONFIDENCE = torch.rand(400, generator=torch.Generator().manual_seed(6)) ** 0.4
+_RIGHT = torch.rand(400, generator=torch.Generator().manual_seed(7)) < (
+    _CONFIDENCE**2 + 0.1
+)
+
+ece = Exercise(
+    correct=_ece,
+    mistakes={
+        "each bin counts alike: weigh it by its share of the images": lambda c, r, b: (
+            _ece(c, r, b, weighted=False)
+        ),
+        "gaps of opposite sign cancel: take each bin's absolute value": lambda c, r, b: (
+            _ece(c, r, b, signed=True)
+        ),
+        "this is one bin for all: the gap of the two means": lambda c, r, b: _ece(
+            c, r, b, top=True
+        ),
+    },
+    cases=[(_CONFIDENCE, _RIGHT, 10), (_CONFIDENCE, _RIGHT, 15)],
+)
