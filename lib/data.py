@@ -118,18 +118,21 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Images(Dataset):
-    """Images of 32×32 pixels in ten classes; `rows` stays empty.
+    """Images of 32×32 pixels in ten classes; the rows are those to train.
 
     `train` and `test` are sequences of {"img": a PIL image, "label": 0 … 9}, decoded
     when asked for; `pixels` makes arrays of them.
     """
 
-    train: Any = field(default=(), repr=False)
     test: Any = field(default=(), repr=False)
     classes: tuple[str, ...] = CIFAR10_CLASSES
 
+    @property
+    def train(self) -> Any:
+        return self.rows
+
     def __repr__(self) -> str:
-        size = f"{len(self.train):,} + {len(self.test):,} images of 32×32 pixels"
+        size = f"{len(self):,} + {len(self.test):,} images of 32×32 pixels"
         parts = [f"{self.name}: {size}", self.source, self.licence, self.notice]
         return " · ".join(part for part in parts if part)
 
@@ -470,9 +473,8 @@ def cifar10() -> Images:
         source=f"CIFAR-10, huggingface.co/datasets/{CIFAR10}",
         licence="no licence stated, cite Krizhevsky (2009)",
         is_full=True,
-        rows=[],
+        rows=found["train"],
         notice="" if first.format == "PNG" else lossy,
-        train=found["train"],
         test=found["test"],
     )
 
@@ -495,9 +497,8 @@ def _digits(notice: str) -> Images:
         source="the embedded default, scikit-learn's handwritten digits",
         licence="CC BY 4.0",
         is_full=False,
-        rows=[],
+        rows=rows[:1497],
         notice=notice,
-        train=rows[:1497],
         test=rows[1497:],
         classes=tuple("0123456789"),
     )

@@ -108,19 +108,19 @@ rollout = Exercise(
 # --- ece: expected calibration error -------------------------------------------------
 
 
-def _ece(confidence, right, bins, *, weighted=True, signed=False, top=False):
+def _ece(confidence, right, bins, *, weighted=True, signed=False, worst=False):
     total, edges = 0.0, torch.linspace(0, 1, bins + 1)
-    filled = 0
+    gaps = []
     for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             gap = confidence[inside].mean() - right[inside].float().mean()
             share = inside.float().mean() if weighted else 1.0
             total += share * (gap if signed else gap.abs())
-            filled += 1
-    if top:
-        return (confidence.mean() - right.float().mean()).abs()
-    return torch.as_tensor(total if weighted else total / filled)
+            gaps.append(gap.abs())
+    if worst:
+        return max(gaps)
+    return torch.as_tensor(total if weighted else total / len(gaps))
 
 
 _CONFIDENCE = torch.rand(400, generator=torch.Generator().manual_seed(6)) ** 0.4
@@ -137,8 +137,8 @@ ece = Exercise(
         "gaps of opposite sign cancel: take each bin's absolute value": lambda c, r, b: (
             _ece(c, r, b, signed=True)
         ),
-        "this is one bin for all: the gap of the two means": lambda c, r, b: _ece(
-            c, r, b, top=True
+        "this is the worst bin's gap: take the mean over the images": lambda c, r, b: (
+            _ece(c, r, b, worst=True)
         ),
     },
     cases=[(_CONFIDENCE, _RIGHT, 10), (_CONFIDENCE, _RIGHT, 15)],
