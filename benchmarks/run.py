@@ -13,10 +13,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from lib import decoding, pretrained
 from lib.attention import attention, causal_mask
 from lib.layers import LayerNorm, RMSNorm
+from lib.models import LanguageModel
 from lib.positions import rope, rope_frequencies, rope_turns
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -66,6 +69,48 @@ def norm_row(ours: torch.nn.Module, peer: torch.nn.Module, backward: bool):
     }
 
 
+def decoding_rows(new_tokens: int = 128) -> dict[str, dict[str, Callable]]:
+    """Greedy, one sequence: a model of 10 M parameters, and SmolLM2 where it is."""
+    V, D, length = 2000, 384, 256
+    config = GPT2Config(vocab_size=V, n_embd=D, n_head=6, n_layer=5, n_positions=length)
+    config.bos_token_id = config.eos_token_id = None
+    theirs = GPT2LMHeadModel(config).eval()
+    model = LanguageModel(V, D, 6, 5, positions="learned", length=length).eval()
+    ids = torch.randint(V, (1, 16))
+
+    def ours(model, step=decoding.cached, ids=ids, n=new_tokens):
+        return lambda: decoding.greedy(step(model), ids, n)
+
+    def generate(model, ids=ids, n=new_tokens):
+        more = {"do_sample": False, "max_new_tokens": n, "pad_token_id": 0}
+        mask = torch.ones_like(ids)
+        return lambda: model.generate(
+            ids, attention_mask=mask, eos_token_id=None, **more
+        )
+
+    peer = generate(theirs)
+    rows = {
+        "greedy, a GPT-2 of 10 M, cached / generate": {"ours": ours(theirs)},
+        "greedy, LanguageModel of 10 M, cached / generate on GPT-2": {
+            "ours": ours(model)
+        },
+        "greedy, LanguageModel of 10 M, cached / uncached": {"ours": ours(model)},
+    }
+    for name, row in rows.items():
+        row["peer"] = ours(model, decoding.uncached) if "uncached" in name else peer
+    try:
+        smol = pretrained.smollm2()
+    except pretrained.PretrainedError as error:
+        print(error)
+        return rows
+    prompt = torch.tensor([smol.tokenizer("The secret of a good soup is").input_ids])
+    rows["greedy, SmolLM2, 24 tokens, cached / generate"] = {
+        "ours": ours(smol.model, ids=prompt, n=24),
+        "peer": generate(smol.model, prompt, 24),
+    }
+    return rows
+
+
 def _step(forward: Callable, backward: bool) -> Callable:
     return (lambda: forward().sum().backward()) if backward else forward
 
@@ -103,6 +148,8 @@ def main() -> None:
         rows[f"RMSNorm, {way} / nn.RMSNorm"] = norm_row(*pair, backward)
         rows[f"RoPE, {way} / transformers' apply_rotary_pos_emb"] = rope_row(backward)
     results = {name: measure(row) for name, row in tqdm(rows.items())}
+    for name, row in tqdm(decoding_rows().items()):  # a second a run: fewer do
+        results[name] = measure(row, runs=7)
     for name, found in results.items():
         low, high = found["ratio_quartiles"]
         print(f"{name}: {found['ratio']} ({low} to {high})")

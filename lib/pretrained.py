@@ -156,10 +156,10 @@ def _converted(gguf_file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFa
         eos_token_id=said["tokenizer.ggml.eos_token_id"],
         pad_token_id=said["tokenizer.ggml.padding_token_id"],
     )
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model.load_state_dict(_tensors(reader, config), assign=True, strict=False)
-    model.tie_weights()
+    model = LlamaForCausalLM(config)
+    tensors = _tensors(reader, config)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    model.load_state_dict(tensors)
     return model, _tokenizer(said)
 
 
