@@ -171,7 +171,7 @@ def test_lib_stays_small():
         _lines_of_code('"""A\ndocstring."""\n\n# why\nx = f(\n    1,\n    2\n)\n') == 4
     )
     sizes = {f.name: _lines_of_code(f.read_text("utf8")) for f in ROOT.glob("lib/*.py")}
-    assert sum(sizes.values()) <= 3000, sizes
+    assert sum(sizes.values()) <= 3300, sizes
 
 
 def test_checkpoints_stay_small():
