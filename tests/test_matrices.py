@@ -59,7 +59,9 @@ def test_html_holds_each_number_once_and_is_the_same_again():
 
 
 def test_numbers():
-    assert [number(v) for v in (0.0, -0.0001, -1, 1 / 3, 10)] == "0 0 −1 0.333 10".split()
+    assert [
+        number(v) for v in (0.0, -0.0001, -1, 1 / 3, 10)
+    ] == "0 0 −1 0.333 10".split()
 
 
 def twice(x):
@@ -112,5 +114,7 @@ def test_the_page_traces_what_autograd_agrees_with():
         if "text/html" in o.get("data", {})
     ]
     assert sum("data-matrices" in text for text in texts) == 15
-    printed = "".join(o.get("text", "") for c in page.cells for o in c.get("outputs", []))
+    printed = "".join(
+        o.get("text", "") for c in page.cells for o in c.get("outputs", [])
+    )
     assert "19 gradients, 324 entries: largest difference" in printed

@@ -223,7 +223,9 @@ def site(executed: Path | None, out: Path, workers: int) -> list[str]:
     changed = _mirror(wanted, stage)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(stage)]
     command += ["--path-output", str(out), "-n", "-W", "--keep-going", "-q"]
-    if any(name.parts[:2] in (("book", "_static"), ("book", "_ext")) for name in changed):
+    if any(
+        name.parts[:2] in (("book", "_static"), ("book", "_ext")) for name in changed
+    ):
         command.append("--all")  # Sphinx looks at the pages alone
     done = subprocess.run(command, cwd=ROOT)
     return (

@@ -56,8 +56,8 @@ decoder_mask = Exercise(
             _causal(ids).expand(len(ids), 1, -1, -1)
         ),
         "later words may still be attended to: the mask has to be causal": lambda ids: (
-            (ids != 0)[:, None, None].expand(-1, 1, ids.shape[1], -1)
-        ),
+            ids != 0
+        )[:, None, None].expand(-1, 1, ids.shape[1], -1),
         "True has to mean “may attend”: yours is the other way round": lambda ids: (
             ~_mask(ids)
         ),

@@ -57,7 +57,9 @@ def test_every_computation_on_the_page_is_right(shown, views):
     checked = made = 0
     for body in views:
         page = shown(body)
-        for entry, said, me, a, _, name in page.locator("[data-matrices]").evaluate(WALK):
+        for entry, said, me, a, _, name in page.locator("[data-matrices]").evaluate(
+            WALK
+        ):
             checked += 1
             assert me == 1 and name + "[" in said
             if said.endswith(", given"):
@@ -123,7 +125,9 @@ def test_tapping_on_a_narrow_screen(shown, views):
     assert bar["y"] + bar["height"] <= 741  # what is said stands in the window
 
 
-@pytest.mark.parametrize("ground", ["", "<style>body{background:#14181e;color:#ced6dd}</style>"])
+@pytest.mark.parametrize(
+    "ground", ["", "<style>body{background:#14181e;color:#ced6dd}</style>"]
+)
 def test_quiet_and_accessible(shown, views, ground):
     page = shown(ground + "<h1>Trace</h1>" + views[2])
     page.locator("td[tabindex]").last.hover()
