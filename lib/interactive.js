@@ -142,7 +142,7 @@
         }));
       }
       group.append(svg("text", { x: x(node), y: y(node) }, node.text));
-      group.append(svg("text", { x: x(node) + wide - 34, y: y(node), "text-anchor": "end", opacity: 0.75 }, node.value));
+      group.append(svg("text", { x: x(node) + wide - 34, y: y(node), "text-anchor": "end", opacity: 0.85 }, node.value));
       drawing.append(group);
       return group;
     });
@@ -154,7 +154,7 @@
       html("div", { class: "player" }, button, slider, label));
     let frame = last, timer = 0;
     // candidate, kept, dropped, ended, best: ink and weight, never colour alone
-    const looks = { c: [1, 1, ""], k: [1, 2, ""], d: [0.45, 1, "3 3"], e: [1, 2, ""], b: [1, 3.5, ""] };
+    const looks = { c: [1, 1, ""], k: [1, 2, ""], d: [0.75, 1, "3 3"], e: [1, 2, ""], b: [1, 3.5, ""] };
     function show(next) {
       frame = Math.max(0, Math.min(last, next));
       slider.value = frame;

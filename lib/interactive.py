@@ -134,7 +134,7 @@ def tree(
         went = {kind: 0 for kind in fates}
         for words, score, kind in candidates:
             born[words], fate[words] = len(labels) - 1, fates[kind]
-            value[words] = f"{score:.2f}"
+            value[words] = f"{score:.2f}".replace("-", "−")
             went[kind] += 1
         ended = f", {went['ended']} ended" if went["ended"] else ""
         labels.append(f"step {number}: {went['kept']} kept{ended}")
@@ -181,7 +181,7 @@ def _draw_tree(nodes: list[dict], wide: int, title: str) -> Figure:
     figure, ax = plt.subplots(figsize=(depth * wide / 90, 0.3 * lanes + 0.6))
     for node in nodes:
         look = {"k": (1, 1.5, "-"), "e": (1, 1.5, "-"), "b": (1, 3, "-")}
-        ink, width, line = look.get(node["states"][-1], (0.45, 1, ":"))
+        ink, width, line = look.get(node["states"][-1], (0.6, 1, ":"))
         best = node["states"][-1] == "b"
         if node["parent"] >= 0:
             parent = nodes[node["parent"]]
