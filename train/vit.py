@@ -1,6 +1,6 @@
 """A small vision transformer on CIFAR-10, and what each part of its recipe is worth.
 
-    python -m train.vit                    # the ladder, the quick run, the shipped model
+    python -m train.vit                    # the shipped model, then the ladder
     python -m train.vit --only ladder
     python -m train.vit --help
 
@@ -10,11 +10,10 @@ test images are read once, after training, to report.
 - The shipped model: a convolutional stem, 8×8 tokens, Muon, a running average of the
   weights. The trace keeps its validation accuracy, the similarity of its position
   embeddings and the attention rollout of six images as they grow.
-- A quick run: the same recipe with its whole schedule in about four minutes of one core.
 - The ladder: from a plain ViT to that model, one change a rung, three seeds each, all
   for the same number of steps. It reports validation accuracy.
 
-All go on where they were killed; `--folder` says where they keep their state.
+Both go on where they were killed; `--folder` says where they keep their state.
 """
 
 import copy
@@ -253,18 +252,6 @@ def ladder(cifar, steps, folder, bfloat16) -> list[dict]:
     return found
 
 
-def quick(cifar, steps, folder, bfloat16) -> dict:
-    """A short run of the shipped model's recipe: its validation accuracy and its cost."""
-
-    def job():
-        run = ("quick", SHIPPED, cifar, steps, folder / "runs", 0, None, bfloat16)
-        model, trace = train(*run)
-        found = {"steps": steps, "cpu_seconds": trace["cpu_seconds"]}
-        return found | {"accuracy": accuracy(model, cifar, bfloat16)}
-
-    return training.kept(folder, "quick", job)
-
-
 def wilson(right: int, n: int) -> list[float]:
     """The 95 % interval of a share, by Wilson (1927)."""
     z, p = 1.959964, right / n
@@ -277,8 +264,7 @@ def main() -> None:
     options = [
         ("--steps", {"type": int, "default": 4_080, "help": "of 128 images"}),
         ("--ladder-steps", {"type": int, "default": 48}),
-        ("--quick-steps", {"type": int, "default": 600}),
-        ("--only", {"choices": ("shipped", "ladder", "quick"), "help": "one part"}),
+        ("--only", {"choices": ("shipped", "ladder"), "help": "one of the two parts"}),
         (
             "--float32",
             {"action": "store_true", "help": "for processors slow in bfloat16"},
@@ -292,12 +278,10 @@ def main() -> None:
     cifar = Data(images, training.device())
     bfloat16 = not given.float32
     name = training.digest([SHIPPED, given.ladder_steps, bfloat16])
-    rungs, short = [], None
-    if given.only in (None, "ladder"):
+    rungs = []
+    if given.only != "shipped":
         rungs = ladder(cifar, given.ladder_steps, given.folder / name, bfloat16)
-    if given.only in (None, "quick"):
-        short = quick(cifar, given.quick_steps, given.folder / name, bfloat16)
-    if given.only in ("ladder", "quick"):
+    if given.only == "ladder":
         return
     watched = torch.cat((photographs(), cifar.held[:WATCHED].cpu()))
     watched = watched.to(training.device())
@@ -305,10 +289,10 @@ def main() -> None:
         "shipped", SHIPPED, cifar, given.steps, given.folder, 0, watched, bfloat16
     )
     if training.processes()[0] == 0:
-        ship(model, trace, rungs, short, cifar, images, given)
+        ship(model, trace, rungs, cifar, images, given)
 
 
-def ship(model, trace, rungs, short, cifar, images, given) -> None:
+def ship(model, trace, rungs, cifar, images, given) -> None:
     """Round to float16, measure what is left, and write the checkpoint."""
     tensors = {
         key: value.half() if value.is_floating_point() else value
@@ -358,7 +342,7 @@ def ship(model, trace, rungs, short, cifar, images, given) -> None:
             "licence": "CC BY 4.0",
         },
         tensors,
-        {"run": trace, "ladder": rungs, "quick": short},
+        {"run": trace, "ladder": rungs},
         {"predictions.safetensors": safetensors.torch.save(predictions)},
     )
     print(metrics)
