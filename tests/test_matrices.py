@@ -120,7 +120,7 @@ def test_the_page_traces_what_autograd_agrees_with():
         for o in cell.get("outputs", [])
         if "text/html" in o.get("data", {})
     ]
-    assert sum("data-matrices" in text for text in texts) == 15
+    assert sum("data-matrices" in text for text in texts) == 16
     printed = "".join(
         o.get("text", "") for c in page.cells for o in c.get("outputs", [])
     )
