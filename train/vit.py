@@ -303,7 +303,7 @@ def ship(model, trace, rungs, cifar, images, given) -> None:
     held = predict(model, cifar.held).argmax(-1)
     validation = (held == cifar.held_labels).double().mean().item()
     test, labels = data.pixels(images.test)  # the test images, once
-    probabilities = predict(model, normalised(test).to(where)).cpu()
+    probabilities = predict(model, normalised(test).to(where)).cpu().half()
     labels = torch.from_numpy(labels)
     right = int((probabilities.argmax(-1) == labels).sum())
     metrics = {
