@@ -10,7 +10,7 @@ distinct-2      pairs of tokens, different ones among all, over the texts of one
 smol            perplexity under SmolLM2, which is not shown the opening
 trigram         perplexity under a trigram model of Multi30k's English captions
 
-Two rows of human text stand beside them: captions of the validation split, and the
+Two rows of written text stand beside them: captions of the validation split, and the
 book's own prose, cut to the same length. Nothing is chosen by these numbers. A finished
 setting is a file under `_build/train/decoding/`, so a killed command goes on there.
 """
@@ -134,8 +134,8 @@ def cut(tokens: list[int]) -> list[int]:
     return tokens[: ends[0]] if ends else tokens
 
 
-def human(smol, trigram_text: list[str]) -> dict[str, list[list[int]]]:
-    """Texts that people wrote: captions, several to a text, and the book's prose."""
+def written(smol, trigram_text: list[str]) -> dict[str, list[list[int]]]:
+    """Texts that were not decoded: captions, several to a text, and the book's prose."""
     captions, line = [], []
     for caption in trigram_text:
         line += smol.tokenizer(" " + caption).input_ids
@@ -148,8 +148,8 @@ def human(smol, trigram_text: list[str]) -> dict[str, list[list[int]]]:
     count = len(OPENINGS)
     stride = len(pieces) // count
     return {
-        "people: captions": captions[:count],
-        "people: this book": pieces[: stride * count : stride],
+        "written: captions": captions[:count],
+        "written: this book": pieces[: stride * count : stride],
     }
 
 
@@ -224,7 +224,7 @@ def main() -> None:
     trigram = Trigram(read, len(smol.tokenizer))
     folder = Path("_build/train") / NAME
     folder.mkdir(parents=True, exist_ok=True)
-    rows = human(smol, [row["en"].strip() for row in captions["validation"]])
+    rows = written(smol, [row["en"].strip() for row in captions["validation"]])
     runs = {}
     for name in tqdm([*SETTINGS, *rows]):
         file = folder / f"{name.replace(' ', '-').replace(':', '')}.json"
@@ -233,7 +233,7 @@ def main() -> None:
             run = {
                 "tokens": lines
                 if name in SETTINGS
-                else None,  # of people: numbers only
+                else None,  # of others' text: numbers only
                 "lengths": [len(line) for line in lines],
                 "repetition": [round(repetition(line), 4) for line in lines],
                 "pairs": pairs(lines),
