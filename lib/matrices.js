@@ -16,8 +16,9 @@
     .b { background: #d55e0059; box-shadow: inset 0 0 0 2px #d55e00 }
     .c { background: #009e7359; box-shadow: inset 0 0 0 3px #009e73 }
     .me { outline: 2px solid; outline-offset: -2px; font-weight: bold }
-    output { display: block; position: sticky; bottom: 0; min-height: 4.2em; padding: 6px 0; font-size: 14px;
+    output { display: block; bottom: 0; min-height: 4.2em; padding: 6px 0; font-size: 14px;
       line-height: 1.4; border-top: 1px solid; overflow-wrap: anywhere }
+    output.told { position: sticky }
     b { font-family: monospace; font-size: 13px }`;
   const KINDS = ["a", "b", "c"], EPSILON = 0.00001;
   const read = (cell) => +cell.textContent.replace("−", "-");
@@ -140,7 +141,8 @@
         const over = recipe.by ? `, over ${say(recipe.by)}` : "";
         said.replaceChildren(place, `: ${words}${over}. ${divided} = ${cell.textContent}${notes ? `; ${notes}` : ""}`);
       } else said.replaceChildren(place, ` = ${cell.textContent}, given`);
-      // The bar covers tables, so it takes the ground that they stand on.
+      // From now on the bar stays in view. It covers tables, so it takes their ground.
+      said.classList.add("told");
       for (let node = host; node; node = node.parentElement) {
         const ground = getComputedStyle(node).backgroundColor;
         said.style.background = "Canvas";
