@@ -20,8 +20,6 @@ Every finished run is a file under `_build/train/feed-forward/`, so a killed com
 goes on where it was.
 """
 
-import argparse
-import hashlib
 import json
 import math
 import os
@@ -33,7 +31,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from lib import data, weights
+from lib import data, training, weights
 from lib.attention import attention, causal_mask
 from lib.layers import MLP, GatedMLP, PreNorm, gelu
 from lib.models import LanguageModel
@@ -334,8 +332,7 @@ def ship(splits, folder: Path) -> tuple[dict, dict]:
 
 def study(folder: Path) -> tuple[dict, dict]:
     """Run what is missing; the tensors of the shipped model and the trace."""
-    digest = hashlib.sha256(json.dumps(CONFIG, sort_keys=True).encode())
-    folder = folder / digest.hexdigest()[:12]  # another study, other files
+    folder = folder / training.digest(CONFIG)  # another study, other files
     folder.mkdir(parents=True, exist_ok=True)
     letters, splits = text_splits()
     tensors, shipped = ship(splits, folder)
@@ -385,19 +382,8 @@ def study(folder: Path) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("_build/train/feed-forward"),
-        help="where finished runs are kept (default: %(default)s); remove it to start "
-        "again",
-    )
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    tensors, trace = study(arguments.folder)
+    folder = training.arguments(__doc__, NAME).folder
+    tensors, trace = study(folder)
     comparison = trace["comparison"]
     card = {
         "config": CONFIG,

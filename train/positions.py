@@ -24,12 +24,8 @@ Every finished run is a file under `_build/train/positions/`, so a killed comman
 where it was.
 """
 
-import argparse
 import copy
-import hashlib
-import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -38,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import data, weights
+from lib import data, training, weights
 from lib.attention import split_heads
 from lib.models import LanguageModel
 from lib.positions import (
@@ -273,16 +269,6 @@ def shuffled_run(scale, rate, seed, ids, report) -> dict:
     return result | {"cpu_seconds": round(time.process_time() - start, 1)}
 
 
-def kept(folder: Path, key: str, job) -> dict:
-    """The result of `job`, from its file if it was computed before."""
-    path = folder / f"{key}.json"
-    if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(job()))
-        os.replace(partial, path)
-    return json.loads(path.read_text())
-
-
 def climb(grid, start, loss) -> float:
     """The best of a rising grid: on from `start` until both neighbours are worse."""
     found, new = {}, [grid.index(start)]
@@ -296,8 +282,7 @@ def climb(grid, start, loss) -> float:
 
 def study(folder: Path) -> dict:
     """Run what is missing of the bench and return its trace."""
-    digest = hashlib.sha256(json.dumps(config(), sort_keys=True).encode())
-    folder = folder / digest.hexdigest()[:12]  # another study, other files
+    folder = folder / training.digest(config())  # another study, other files
     folder.mkdir(parents=True, exist_ok=True)
     ids, choose, report = text()
     trace = {"length": LENGTH, "lengths": LENGTHS, "tuned_lengths": TUNED}
@@ -308,7 +293,7 @@ def study(folder: Path) -> dict:
         def loss(scale, rate, scheme=scheme, tried=tried):
             key = f"trial-{scheme}-{scale:g}-{rate:g}"
             job = (scheme, scale, rate, ids, choose)
-            tried[key] = kept(folder, key, lambda: trial(*job))
+            tried[key] = training.kept(folder, key, lambda: trial(*job))
             return tried[key]["loss"]
 
         scale = 1.0
@@ -324,13 +309,15 @@ def study(folder: Path) -> dict:
             chosen = found["chosen"]
             job = (scheme, chosen["scale"], chosen["rate"], seed, ids, report)
             found["runs"].append(
-                kept(folder, f"run-{scheme}-{seed}", lambda job=job: run(*job))
+                training.kept(folder, f"run-{scheme}-{seed}", lambda job=job: run(*job))
             )
     trace["shuffled"] = []
     for seed in tqdm(SEEDS, desc="shuffled"):
         job = (*trace["schemes"]["t5"]["chosen"].values(), seed, ids, report)
         trace["shuffled"].append(
-            kept(folder, f"shuffled-{seed}", lambda job=job: shuffled_run(*job))
+            training.kept(
+                folder, f"shuffled-{seed}", lambda job=job: shuffled_run(*job)
+            )
         )
     counts = 1 + torch.bincount(ids).double()  # (V,)
     surprise = -(counts / counts.sum()).log()[report].mean()
@@ -339,23 +326,12 @@ def study(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("_build/train/positions"),
-        help="where finished runs are kept (default: %(default)s); remove it to start "
-        "again",
-    )
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    folder = training.arguments(__doc__, NAME).folder
     corpus = data.tiny_shakespeare()
     if not corpus.is_full:
         raise SystemExit(f"the recorded runs want the whole text: {corpus.notice}")
     print(corpus)
-    trace = study(arguments.folder)
+    trace = study(folder)
     metrics = {}
     for scheme, found in trace["schemes"].items():
         columns = [[run["loss"][i] for run in found["runs"]] for i in (0, -1)]
