@@ -4,13 +4,13 @@ Time and memory are linear in the length: no matrix of T × T scores exists, exc
 one that `pattern` draws. Dense attention lives in `attention`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 16  # blocks of queries computed at once
+CHUNK = 4  # blocks of queries computed at once: their keys stay in the cache
 
 
 def sparse_attention(
@@ -61,41 +61,32 @@ def sparse_attention(
     # A global key is met as such, by everyone, and so not once more in a window.
     near = real.index_fill(-1, places, False)[:, None, :, None]  # (1 or B, 1, T, 1)
     three = (key, value, near)
-    world = [x[:, :, places, None] for x in (key, value, real[:, None, :, None])]
-    world = [x.transpose(2, 3) for x in world]  # (…, 1, G, …), for every block alike
+    world = [x.index_select(-2, places) for x in (key, value, real[:, None, :, None])]
     far = [_gathered(x, random, block) for x in three]  # (…, blocks, n · block, …)
     far[2] = far[2] & _new(random, reach, block)
-    # `split` keeps the backward linear: for a slice of a whole tensor autograd writes
-    # a whole tensor of zeros, and as much for each write into `output[...]`.
-    step = max(CHUNK, reach)
-    pieces = [x.split(step * block, -2) for x in three]
-    parts = []
-    for c, part in enumerate(query.split(step * block, -2)):
-        first, n = c * step, -(-part.shape[-2] // block)
-        met = [
-            torch.cat(
-                (
-                    *_window(piece, c, n, reach, block),
-                    every.expand(-1, -1, n, -1, -1),
-                    other[:, :, first : first + n],
-                ),
-                -2,
-            )  # (…, n, K, …), copied once
-            for piece, every, other in zip(pieces, world, far, strict=True)
-        ]
-        mask = met[2].mT  # (1 or B, 1, n, 1, K)
+    met = [_met(*x, reach, block) for x in zip(three, world, far, strict=True)]
+    seen = list(met[2])  # (1 or B, 1, n, K, 1), of the n blocks of each piece
+    tokens = [x.shape[2] * block for x in seen[:-1]]
+    queries = query.split([*tokens, T - sum(tokens)], -2)
+    parts, first = [], 0
+    for part, keys, values, mask in zip(queries, met[0], met[1], seen, strict=True):
+        n, mask = keys.shape[2], mask.mT  # (1 or B, 1, n, 1, K)
         if causal:
             at = _positions(first, n, reach, block, places, random)  # (n, K)
             own = torch.arange(first * block, (first + n) * block, device=at.device)
             mask = mask & (at[:, None] <= own.view(n, block, 1))
-        parts.append(_attend(part, met[0], met[1], mask, block))
+        parts.append(_attend(part, keys, values, mask, block))
+        first += n
     output = torch.cat(parts, -2)  # (B, H, T, d)
     if len(places):
         mask = real[:, None, None]  # (1 or B, 1, 1, T)
         if causal:
             mask = mask & (torch.arange(T, device=places.device) <= places[:, None])
         rows = F.scaled_dot_product_attention(
-            query[:, :, places], key, value, attn_mask=None if mask.all() else mask
+            query.index_select(-2, places),
+            key,
+            value,
+            attn_mask=None if mask.all() else mask,
         )  # (B, H, G, d)
         output.index_copy_(-2, places, rows)
     return output
@@ -136,19 +127,31 @@ def random_blocks(T: int, n: int, *, block: int = 64, seed: int = 0) -> Tensor:
     return torch.rand(blocks, blocks, generator=generator).argsort(-1)[:, :n]
 
 
-def _window(pieces: Sequence[Tensor], c: int, n: int, reach: int, block: int):
-    """What the n blocks of piece c meet near them: `window` views (…, n, block, e).
+def _met(x, world, far, reach, block) -> Iterator[Tensor]:
+    """What the blocks meet, some blocks at a time: (…, T, e) -> (…, n, K, e).
 
-    Beyond the ends of the sequence stand zeros, which are False in the mask.
+    The window, then the global tokens, then the random blocks. Beyond the ends of the
+    sequence stand zeros, which are False in the mask. All is split from tensors made
+    of the whole text once: for every slice of a tensor autograd writes zeros as large
+    as the tensor, and as much for every write into `output[...]`.
     """
-    side, whole = reach * block, (n + 2 * reach) * block
-    left = pieces[c - 1][..., -side:, :] if c and side else pieces[c][..., :0, :]
-    right = pieces[c + 1][..., :side, :] if c + 1 < len(pieces) else left[..., :0, :]
-    region = torch.cat((left, pieces[c], right), -2)
-    before = side - left.shape[-2]
-    region = _padded(region, before, whole - before - region.shape[-2])
-    blocks = region.unflatten(-2, (n + 2 * reach, block))
-    return [blocks[:, :, s : s + n] for s in range(2 * reach + 1)]
+    T, K, side = x.shape[-2], (2 * reach + 1) * block, reach * block
+    inner = max(T // block - 2 * reach, 0)  # blocks whose windows lie in the text
+    head, before = (2 * side, 0) if inner else (0, side)
+    spots = torch.arange(T, device=x.device)
+    spots = torch.cat((spots[:head], spots[inner * block :]))
+    start, end = x.index_select(-2, spots).split((head, T - inner * block), -2)
+    blocks = -(-T // block) - inner - (reach if inner else 0)  # at the end
+    after = (blocks + 2 * reach) * block - before - end.shape[-2]
+    regions = [_padded(start, side if inner else 0, 0), x, _padded(end, before, after)]
+    regions = [region for region in regions if region.shape[-2] >= K]
+    windows = [region.unfold(-2, K, block).mT for region in regions]  # views
+    windows = [piece for view in windows for piece in view.split(CHUNK, 2)]
+    sizes = [piece.shape[2] for piece in windows]
+    for n, near, away in zip(sizes, windows, far.split(sizes, 2), strict=True):
+        all_see = world[:, :, None].expand(-1, -1, n, -1, -1)  # (…, n, G, e)
+        met = [part for part in (near, all_see, away) if part.shape[-2]]
+        yield torch.cat(met, -2) if met[1:] else near
 
 
 def _padded(x: Tensor, before: int, after: int) -> Tensor:
@@ -158,9 +161,11 @@ def _padded(x: Tensor, before: int, after: int) -> Tensor:
 
 def _gathered(x: Tensor, random: Tensor, block: int) -> Tensor:
     """The tokens of each row's random blocks: (…, T, e) -> (…, blocks, n · block, e)."""
-    whole = _padded(x, 0, -x.shape[-2] % block) if random.numel() else x[..., :0, :]
-    blocks = whole.unflatten(-2, (-1, block)) if random.numel() else whole[..., None, :]
-    return blocks[:, :, random].flatten(-3, -2)
+    if not random.numel():
+        return x.new_zeros(*x.shape[:2], len(random), 0, x.shape[-1])
+    blocks = _padded(x, 0, -x.shape[-2] % block).unflatten(-2, (-1, block))
+    found = blocks.index_select(2, random.flatten()).unflatten(2, random.shape)
+    return found.flatten(-3, -2)
 
 
 def _new(random: Tensor, reach: int, block: int) -> Tensor:
