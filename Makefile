@@ -38,7 +38,7 @@ refresh: .venv/.ready  ## execute and store the outputs of all notebooks, or NOT
 lab: .venv/.ready  ## open the notebooks in JupyterLab
 	$(WITH_HUB) $(BIN)/jupyter lab notebooks
 
-bench: .venv/.ready  ## measure against peers, write benchmarks/results.json
+bench: .venv/.ready  ## measure against peers, write checkpoints/bench
 	$(BIN)/python -m benchmarks.run
 
 lighthouse: .venv/.ready  ## Lighthouse, mobile, on a chapter of the built site, or SITE=<folder>

@@ -1,29 +1,30 @@
-"""make bench: ours against the field's, as ratios, written to benchmarks/results.json.
+"""make bench: ours against the field's, in the record that pages read.
 
-One thread, process time, the implementations of a row interleaved in one process,
-medians. A ratio above 1 means that ours is slower.
+It is `weights.trace("bench")`: "rows", "decoding" and "attention" (see `length`). One
+thread, process time, the implementations of a row interleaved in one process, medians
+and quartiles. A ratio is the peer's time over ours: above 1, ours is faster.
 """
 
-import json
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from lib import decoding, pretrained
+from benchmarks import length
+from lib import decoding, pretrained, weights
 from lib.attention import attention, causal_mask
 from lib.layers import LayerNorm, RMSNorm
 from lib.models import LanguageModel
 from lib.positions import rope, rope_frequencies, rope_turns
 
-RESULTS = Path(__file__).parent / "results.json"
 RUNS = 15
+UNCACHED = "greedy, LanguageModel of 10 M, cached / uncached"
+GENERATE = "greedy, LanguageModel of 10 M, cached / generate on GPT-2"
 
 
 def attention_row(length: int, backward: bool) -> dict[str, Callable]:
@@ -69,9 +70,9 @@ def norm_row(ours: torch.nn.Module, peer: torch.nn.Module, backward: bool):
     }
 
 
-def decoding_rows(new_tokens: int = 128) -> dict[str, dict[str, Callable]]:
+def decoding_rows(new_tokens: int = 512) -> dict[str, dict[str, Callable]]:
     """Greedy, one sequence: a model of 10 M parameters, and SmolLM2 where it is."""
-    V, D, length = 2000, 384, 256
+    V, D, length = 2000, 384, 16 + new_tokens
     config = GPT2Config(vocab_size=V, n_embd=D, n_head=6, n_layer=5, n_positions=length)
     config.bos_token_id = config.eos_token_id = None
     theirs = GPT2LMHeadModel(config).eval()
@@ -91,10 +92,8 @@ def decoding_rows(new_tokens: int = 128) -> dict[str, dict[str, Callable]]:
     peer = generate(theirs)
     rows = {
         "greedy, a GPT-2 of 10 M, cached / generate": {"ours": ours(theirs)},
-        "greedy, LanguageModel of 10 M, cached / generate on GPT-2": {
-            "ours": ours(model)
-        },
-        "greedy, LanguageModel of 10 M, cached / uncached": {"ours": ours(model)},
+        GENERATE: {"ours": ours(model)},
+        UNCACHED: {"ours": ours(model)},
     }
     for name, row in rows.items():
         row["peer"] = ours(model, decoding.uncached) if "uncached" in name else peer
@@ -115,47 +114,68 @@ def _step(forward: Callable, backward: bool) -> Callable:
     return (lambda: forward().sum().backward()) if backward else forward
 
 
-def measure(row: dict[str, Callable], runs: int = RUNS) -> dict[str, float]:
-    """Median process time of each, in milliseconds, and the spread of their ratio."""
+def measure(row: dict[str, Callable], runs: int = RUNS) -> dict:
+    """Median process times in milliseconds; the ratio, with its quartiles."""
     times = {name: [] for name in row}
-    for run in range(runs + 2):
+    for run in range(runs + 1):
         for name, call in row.items():
             start = time.process_time()
             call()
-            if run >= 2:  # the first two warm up
+            if run:  # the first warms up
                 times[name].append(1e3 * (time.process_time() - start))
-    ratios = sorted(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
-    return {
-        "ours_ms": round(statistics.median(times["ours"]), 3),
-        "peer_ms": round(statistics.median(times["peer"]), 3),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_quartiles": [round(ratios[runs // 4], 2), round(ratios[-runs // 4], 2)],
-    }
+    ratios = np.divide(times["peer"], times["ours"])
+    found = {f"{name}_ms": round(np.median(spent), 3) for name, spent in times.items()}
+    low, middle, high = np.percentile(ratios, (25, 50, 75)).round(2).tolist()
+    return found | {"ratio": [middle, low, high]}
 
 
-def main() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+def small_rows() -> dict[str, dict[str, Callable]]:
     rows = {}
     for backward in (False, True):
         way = "forward + backward" if backward else "forward"
-        for length in (128, 512, 1024):
-            name = f"attention, {length} tokens, {way} / F.scaled_dot_product_attention"
-            rows[name] = attention_row(length, backward)
+        for tokens in (128, 512, 1024):
+            name = f"attention, {tokens} tokens, {way} / F.scaled_dot_product_attention"
+            rows[name] = attention_row(tokens, backward)
         pair = LayerNorm(256), torch.nn.LayerNorm(256)
         rows[f"LayerNorm, {way} / nn.LayerNorm"] = norm_row(*pair, backward)
         pair = RMSNorm(256), torch.nn.RMSNorm(256, eps=1e-6)
         rows[f"RMSNorm, {way} / nn.RMSNorm"] = norm_row(*pair, backward)
         rows[f"RoPE, {way} / transformers' apply_rotary_pos_emb"] = rope_row(backward)
-    results = {name: measure(row) for name, row in tqdm(rows.items())}
-    for name, row in tqdm(decoding_rows().items()):  # a second a run: fewer do
-        results[name] = measure(row, runs=7)
+    return rows
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    sparse = length.study()
+    print(*length.lines(sparse), sep="\n", flush=True)
+    results = {name: measure(row) for name, row in tqdm(small_rows().items())}
+    for name, row in tqdm(decoding_rows().items()):  # seconds a run: fewer do
+        results[name] = measure(row, runs=5)
     for name, found in results.items():
-        low, high = found["ratio_quartiles"]
-        print(f"{name}: {found['ratio']} ({low} to {high})")
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n", "utf8")
-    part.replace(RESULTS)
+        print("{}: {} ({} to {})".format(name, *found["ratio"]))
+    decoded = {
+        "tokens": 512,
+        "cached_ms": results[UNCACHED]["ours_ms"],
+        "uncached_ms": results[UNCACHED]["peer_ms"],
+        "generate_ms": results[GENERATE]["peer_ms"],
+        "ratio_uncached": results[UNCACHED]["ratio"],
+        "ratio_generate": results[GENERATE]["ratio"],
+    }
+    card = {
+        "config": sparse["setting"],
+        "data": "random tensors and untrained models: only time and memory count",
+        "command": "make bench",
+        "metrics": {
+            f"{way}: dense / ours at 4,096, 8,192, 16,384": [
+                ratio[0] for ratio in sparse[way]["dense"]["ratio"][-3:]
+            ]
+            for way in ("forward", "backward")
+        },
+        "licence": "MIT",
+    }
+    trace = {"attention": sparse, "rows": results, "decoding": decoded}
+    print(weights.save("bench", card, trace=trace))
 
 
 if __name__ == "__main__":
