@@ -128,6 +128,10 @@ def methods(T: int, backward: bool) -> dict[str, tuple[Callable, list[Tensor]]]:
         "dense": (F.scaled_dot_product_attention, three),
         "masked": (masked, three),
         "ours": (functools.partial(sparse_attention, **options), three),
+        "local": (
+            functools.partial(sparse_attention, block=BLOCK, window=WINDOW),
+            three,
+        ),
         "longformer": (longformer(T), x),
         "ours_module": (Module(window=WINDOW, global_tokens=GLOBAL), x),
     }
@@ -247,9 +251,8 @@ def study() -> dict:
     }
     for way in ("forward", "backward"):
         rows = [measure(T, way == "backward") for T in tqdm(LENGTHS, desc=way)]
-        names = ("dense", "masked", "flex", "ours", "longformer", "ours_module")
         found = result[way] = {}
-        for name in (*names, "bigbird", "ours_bigbird"):
+        for name in dict.fromkeys((*PAIRS, *PAIRS.values(), "local")):
             columns = ("ms", "quartiles", "mb", *(["ratio"] if name in PAIRS else []))
             found[name] = {
                 column: [row.get(name, {}).get(column) for row in rows]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import measured
 import pytest
 import roadmap
 import yaml
@@ -218,3 +219,42 @@ def test_tools_are_told_in_full():
         _, _, works_on, licence, released = row.strip("| ").split(" | ")
         assert works_on and re.search(r"MIT|Apache|BSD|LGPL", licence)
         assert re.search(r"(\d+\.\d+|no package).+ 20\d\d", released), row
+
+
+# Numbers of the benchmark
+
+
+RECORD = {
+    "setting": {"cpu": "a chip"},
+    "lengths": [512, 1024],
+    "crossover": {"forward": 1024, "backward": None},
+    "forward": {
+        "dense": {"ms": [2.0, 8.0], "mb": [0.5, 0.6], "slope": 1.98},
+        "flex": {"ms": [None, 4.0], "mb": [None, None], "slope": None},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("cpu", "a chip"),
+        ("crossover forward", "1,024"),
+        ("crossover backward", "at no length"),
+        ("forward dense slope", "1.98"),
+        ("forward dense mb 512", "0.5 MB"),
+        ("forward flex ms 512", "not measured"),
+        ("forward flex share 1024", "50 %"),
+        ("forward flex ratio 1024", "2 times"),
+    ],
+)
+def test_a_measured_number_is_rounded_and_has_its_unit(text, wanted):
+    assert measured.said(RECORD, text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["forward ours ms 512", "forward dense ms 99", "forward dense cost 512"]
+)
+def test_a_number_that_was_not_measured_is_an_error(text):
+    with pytest.raises(KeyError):
+        measured.said(RECORD, text)

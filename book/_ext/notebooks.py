@@ -215,7 +215,7 @@ def site(executed: Path | None, out: Path, workers: int) -> list[str]:
             return [f"{name}: no executed copy in {executed}" for name in missing]
     stage = out / "_build" / "source"
     wanted = {path.relative_to(ROOT): source for path, source in chosen.items()}
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "checkpoints/bench/trace.json"):
         wanted[Path(name)] = ROOT / name
     for file in (ROOT / "book").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
