@@ -1,10 +1,13 @@
 """lib.sparse: equal to dense attention under the same pattern, without its matrix."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.length import peak, step
 from lib.attention import attention
 from lib.sparse import pattern, random_blocks, sparse_attention
 
@@ -99,6 +102,18 @@ def test_no_tensor_grows_with_the_square_of_the_length(T):
         output = sparse_attention(*three, global_tokens=range(64))
         output.sum().backward()
     assert largest.elements <= 128 * T  # the scores would be T * T
+
+
+def test_the_memory_grows_with_the_length_and_not_with_its_square():
+    found = {"forward": {}, "backward": {}}
+    for T in (4096, 8192, 16_384):
+        three = [torch.randn(1, 4, T, 64) for _ in range(3)]
+        attend = partial(sparse_attention, global_tokens=range(64))
+        found["forward"][T] = peak(step(attend, three, False))
+        found["backward"][T] = peak(step(attend, three, True))
+    assert found["forward"][16_384] <= 25  # MB; dense with a mask: more than 1,000
+    for sizes in found.values():
+        assert sizes[16_384] <= 2.2 * sizes[8192] <= 2.2**2 * sizes[4096]
 
 
 def test_the_pattern_has_rows_columns_and_a_band():
