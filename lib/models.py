@@ -143,13 +143,7 @@ class LanguageModel(nn.Module):
             )
         numbers = {"vocabulary": vocabulary, "d_model": d_model, "layers": layers}
         numbers |= {"num_heads": num_heads, "length": 128 if length is None else length}
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
-        if d_model % num_heads:
-            raise ValueError(
-                f"num_heads: got {num_heads}, wants a divisor of d_model = {d_model}"
-            )
+        _check_numbers(numbers)
         if positions == "learned" and length is None:
             raise ValueError("length: got None, wants the rows of the learned table")
         scale = SCALES.get(positions, 1.0) if scale is None else scale
@@ -181,8 +175,13 @@ class LanguageModel(nn.Module):
         self, ids: Tensor, cache: Cache | None = None, mask: Tensor | None = None
     ) -> Tensor:
         past = next(iter(cache.values()))[0].shape[2] if cache else 0
-        self._check(ids, past)
-        keys = torch.arange(past + ids.shape[1], device=ids.device)  # (Tk,)
+        _check_ids("ids", ids, self.embed.num_embeddings)
+        tokens = past + ids.shape[1]
+        if self.limit is not None and tokens > self.limit:
+            raise ValueError(
+                f"ids: got {tokens} tokens, the learned table holds {self.limit}"
+            )
+        keys = torch.arange(tokens, device=ids.device)  # (Tk,)
         places = self.places(keys[past:], keys)
         at = keys[past:]  # (Tq,)
         if mask is not None:
@@ -213,24 +212,6 @@ class LanguageModel(nn.Module):
         rotates = self.positions == "rope"
         turns = rope_turns(queries, self.frequencies) if rotates else None
         return Places(distance, bias, turns)
-
-    def _check(self, ids: Tensor, past: int = 0) -> None:
-        if not isinstance(ids, Tensor):
-            raise TypeError(f"ids: got {type(ids).__name__}, wants a torch.Tensor")
-        if ids.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"ids: got {ids.dtype}, wants whole numbers (int64)")
-        if ids.ndim != 2:
-            raise ValueError(f"ids: got shape {tuple(ids.shape)}, wants (B, T)")
-        V = self.embed.num_embeddings
-        if ids.numel() and not 0 <= ids.min() <= ids.max() < V:
-            raise ValueError(
-                f"ids: got {int(ids.min())} to {int(ids.max())}, wants 0 to {V - 1}"
-            )
-        if self.limit is not None and past + ids.shape[1] > self.limit:
-            raise ValueError(
-                f"ids: got {past + ids.shape[1]} tokens, the learned table holds "
-                f"{self.limit}"
-            )
 
 
 # --- Encoder and decoder ---------------------------------------------------------
@@ -326,9 +307,7 @@ class EncoderDecoder(nn.Module):
             "target_vocabulary": target_vocabulary,
             "layers": layers,
         }
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
+        _check_numbers(numbers)
         if tied and source_vocabulary != target_vocabulary:
             raise ValueError(
                 f"target_vocabulary: got {target_vocabulary}, wants "
@@ -408,6 +387,15 @@ class EncoderDecoder(nn.Module):
         x = table(ids) * D**0.5  # (B, T, D)
         waves = sinusoidal(ids.shape[1], D, dtype=x.dtype).to(x.device)  # (T, D)
         return self.dropout(x + waves)
+
+
+def _check_numbers(numbers: dict[str, int]) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
+    D, heads = numbers.get("d_model", 1), numbers.get("num_heads", 1)
+    if D % heads:
+        raise ValueError(f"num_heads: got {heads}, wants a divisor of d_model = {D}")
 
 
 def _check_ids(name: str, ids: Tensor, vocabulary: int) -> None:
@@ -526,21 +514,12 @@ class MaskedLanguageModel(nn.Module):
                 raise ValueError(f"{name}: got {value!r}, wants one of {[*known]}")
         numbers = {"vocabulary": vocabulary, "d_model": d_model, "layers": layers}
         numbers |= {"num_heads": num_heads, "global_tokens": global_tokens}
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
-        if d_model % num_heads:
-            raise ValueError(
-                f"num_heads: got {num_heads}, wants a divisor of d_model = {d_model}"
-            )
+        _check_numbers(numbers)
         pattern(0, block=block, window=window)  # wrong ones raise here
-        self.kinds = [
-            ATTENTIONS[attention][i % len(ATTENTIONS[attention])] for i in range(layers)
-        ]
-        self.window, self.global_tokens = (
-            {"block": block, "window": window},
-            global_tokens,
-        )
+        turn = ATTENTIONS[attention]
+        self.kinds = [turn[i % len(turn)] for i in range(layers)]
+        self.window = {"block": block, "window": window}
+        self.global_tokens = global_tokens
         self.table = Learned(length, d_model) if positions == "learned" else None
         self.frequencies = rope_frequencies(d_model // num_heads)  # (d/2,)
         self.embed = nn.Embedding(vocabulary, d_model)
