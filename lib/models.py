@@ -5,6 +5,7 @@ How a model is trained lives in `training`, how text comes out of one in `decodi
 
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -424,12 +425,19 @@ ATTENTIONS = {
 NORMS = {"pre": nn.LayerNorm, "post": nn.LayerNorm, "rms": nn.RMSNorm}
 
 
-class TwoWayAttention(SelfAttention):
-    """The maps of `SelfAttention` around any attention, nothing hidden from a token.
+class TwoWayAttention(MultiHeadAttention):
+    """The maps of `MultiHeadAttention`, without biases, around any attention.
+
+    They start by keeping the mean square of what they read.
 
     Shapes: x (B, T, D), turns (T, d/2) of RoPE or None, `mix` of query, key and value
     (B, H, T, d) -> the same; the result is (B, T, D).
     """
+
+    def __init__(self, d_model: int, num_heads: int):
+        super().__init__(d_model, num_heads, bias=False)
+        for weight in self.parameters():
+            nn.init.normal_(weight, std=d_model**-0.5)
 
     def forward(self, x: Tensor, turns: Tensor | None, mix: Callable) -> Tensor:
         maps = (self.to_query, self.to_key, self.to_value)
@@ -470,7 +478,7 @@ class MaskedLanguageModel(nn.Module):
             `block` tokens) or "hybrid" (the window and `global_tokens`); "alternating"
             is full and local in turn.
         global_tokens: so many tokens at the start meet all others, both ways.
-        positions: "rope", or "learned" with `length` rows.
+        positions: "rope" of `base`, or "learned" with `length` rows.
         norm: "pre" or "post" with LayerNorm, "rms" is "pre" with RMSNorm.
 
     `forward(ids, key_mask, at)`: `key_mask`, bool (B, T), is False on padding, which
@@ -484,7 +492,7 @@ class MaskedLanguageModel(nn.Module):
     more tokens than the learned table holds; TypeError for ids that are not whole
     numbers. The messages name the argument.
     Source: RoFormer's positions (Su et al., 2021), Longformer's attention (Beltagy et
-    al., 2020), the block of ModernBERT (Warner et al., 2024), whose `transformers` model
+    al., 2020), the block of ModernBERT (Warner et al., 2025), whose `transformers` model
     this equals, "alternating" and block 1, but for its first norm, which is left out.
     """
 
@@ -497,6 +505,7 @@ class MaskedLanguageModel(nn.Module):
         *,
         attention: str = "hybrid",
         positions: str = "rope",
+        base: float = 10_000.0,
         norm: str = "pre",
         block: int = 64,
         window: int = 3,
@@ -505,23 +514,17 @@ class MaskedLanguageModel(nn.Module):
         hidden: int | None = None,
     ):
         super().__init__()
-        for name, value, known in (
-            ("attention", attention, ATTENTIONS),
-            ("positions", positions, ("rope", "learned")),
-            ("norm", norm, NORMS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}: got {value!r}, wants one of {[*known]}")
-        numbers = {"vocabulary": vocabulary, "d_model": d_model, "layers": layers}
-        numbers |= {"num_heads": num_heads, "global_tokens": global_tokens}
-        _check_numbers(numbers)
+        given = {"attention": attention, "positions": positions, "norm": norm}
+        known = (ATTENTIONS, ("rope", "learned"), NORMS)
+        for (name, value), names in zip(given.items(), known, strict=True):
+            if value not in names:
+                raise ValueError(f"{name}: got {value!r}, wants one of {[*names]}")
+        numbers = {"vocabulary": vocabulary, "layers": layers}
+        _check_numbers(numbers | {"global_tokens": global_tokens})
         pattern(0, block=block, window=window)  # wrong ones raise here
-        turn = ATTENTIONS[attention]
-        self.kinds = [turn[i % len(turn)] for i in range(layers)]
-        self.window = {"block": block, "window": window}
-        self.global_tokens = global_tokens
+        self.window, self.globals = {"block": block, "window": window}, global_tokens
+        self.kinds = [*islice(cycle(ATTENTIONS[attention]), layers)]
         self.table = Learned(length, d_model) if positions == "learned" else None
-        self.frequencies = rope_frequencies(d_model // num_heads)  # (d/2,)
         self.embed = nn.Embedding(vocabulary, d_model)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.embed_norm = NORMS[norm](d_model, 1e-5)
@@ -529,6 +532,7 @@ class MaskedLanguageModel(nn.Module):
             EncoderLayer(d_model, num_heads, hidden or 2 * d_model, norm)
             for _ in range(layers)
         )
+        self.frequencies = rope_frequencies(d_model // num_heads, base)  # (d/2,)
         last = nn.Identity() if norm == "post" else NORMS[norm](d_model, 1e-5)
         self.norm, self.bias = last, nn.Parameter(torch.zeros(vocabulary))  # (V,)
 
@@ -560,7 +564,7 @@ class MaskedLanguageModel(nn.Module):
         return {
             "full": partial(F.scaled_dot_product_attention, attn_mask=mask),
             "local": near,
-            "hybrid": partial(near, global_tokens=range(min(self.global_tokens, T))),
+            "hybrid": partial(near, global_tokens=range(min(self.globals, T))),
         }
 
 
