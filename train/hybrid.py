@@ -36,9 +36,10 @@ NAME = "hybrid"
 PIECES = ("sentencepiece", "unigram-8000-bytes.model")
 TITLE, BODY = 32, 224
 LENGTH = TITLE + BODY
+PARTS = ("titles", "bodies", "sizes")  # of the tokens, as they are kept
 MASK = 8000  # the id after the last piece
 FILL = 2  # </s>, which fills a short title up
-BATCH, MASKED, JUDGED = 16, 0.30, 0.15
+BATCH, MASKED, JUDGED = 8, 0.30, 0.15
 FREQUENT = 100  # so many pieces count as frequent
 SEEN = ("near", "title", "far", "nowhere")  # where a rare token has its nearest copy
 CHOOSING = 20  # every twentieth training article is kept for choices
@@ -49,6 +50,7 @@ MODEL = {
     "layers": 4,
     "attention": "hybrid",
     "positions": "rope",
+    "base": 100.0,
     "norm": "pre",
     "block": 16,
     "window": 3,
@@ -65,8 +67,8 @@ CHANGES = {
     "RMSNorm": {"norm": "rms"},
 }
 SEEDS = (0, 1, 2)
-RATES = {"rate": 0.02, "decay": 0.0, "adamw_rate": 4e-3, "adamw_decay": 0.0}
-STEPS, SHIPPED_STEPS, WARM_UP = 190, 1200, 0.1
+RATES = {"rate": 0.02, "decay": 0.0, "adamw_rate": 1e-2, "adamw_decay": 0.0}
+STEPS, SHIPPED_STEPS, WARM_UP = 400, 2400, 0.1
 LENGTHS = (256, 512, 1024, 2048, 4096)  # of the measured cost
 
 
@@ -125,12 +127,9 @@ def prepare(corpus, folder: Path) -> dict[str, Articles]:
         os.replace(partial, file)
     arrays = np.load(file)  # arrays of numbers: nothing is unpickled
     return {
-        name: Articles(*(arrays[f"{name} {part}"] for part in Articles_PARTS))
+        name: Articles(*(arrays[f"{name} {part}"] for part in PARTS))
         for name in ("train", "choose", "report")
     }
-
-
-Articles_PARTS = ("titles", "bodies", "sizes")
 
 
 def masked(ids: Tensor, share: float, generator: torch.Generator):
@@ -171,7 +170,7 @@ class Exam:
         """Loss (nats) and top-5 accuracy of all masked tokens, and by where a copy is."""
         model.eval()
         losses, hits = [], []
-        parts = zip(self.ids.split(16), self.seen.split(16), self.at.split(16))
+        parts = zip(*(x.split(16) for x in (self.ids, self.seen, self.at)), strict=True)
         for ids, seen, at in parts:
             logits = model(seen, None, at).float()  # (m, V)
             losses.append(F.cross_entropy(logits, ids[at], reduction="none"))
@@ -270,7 +269,11 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
     for length in lengths:
         generator = torch.Generator().manual_seed(length)
         ids = torch.randint(MASK, (1, length), generator=generator)
-        job = (*masked(ids, MASKED, generator)[:1], ids, masked(ids, MASKED, generator)[1])
+        job = (
+            *masked(ids, MASKED, generator)[:1],
+            ids,
+            masked(ids, MASKED, generator)[1],
+        )
         times = {name: [] for name in models}
         for turn in range(runs + 1):
             for name, model in models.items():
@@ -293,7 +296,9 @@ def peak(model, job) -> float:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         loss(model, *job).backward()
     held = most = 0
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = [
+        e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"
+    ]
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
         most = max(most, held)
