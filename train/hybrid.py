@@ -18,6 +18,7 @@ Finished runs are files under `--folder`, and a killed command goes on where it 
 """
 
 import os
+import platform
 import statistics
 import time
 from pathlib import Path
@@ -45,8 +46,8 @@ SEEN = ("near", "title", "far", "nowhere")  # where a rare token has its nearest
 CHOOSING = 20  # every twentieth training article is kept for choices
 MODEL = {
     "vocabulary": MASK + 1,
-    "d_model": 128,
-    "num_heads": 4,
+    "d_model": 96,
+    "num_heads": 3,
     "layers": 4,
     "attention": "hybrid",
     "positions": "rope",
@@ -68,7 +69,7 @@ CHANGES = {
 }
 SEEDS = (0, 1, 2)
 RATES = {"rate": 0.02, "decay": 0.0, "adamw_rate": 1e-2, "adamw_decay": 0.0}
-STEPS, SHIPPED_STEPS, WARM_UP = 400, 2400, 0.1
+STEPS, SHIPPED_STEPS, WARM_UP = 300, 2400, 0.1
 LENGTHS = (256, 512, 1024, 2048, 4096)  # of the measured cost
 
 
@@ -262,7 +263,7 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
     Full and hybrid in turn in one process, process time, medians and quartiles. The
     memory is the most that torch holds at once beyond the model itself, in MB.
     """
-    found = {"lengths": lengths, "runs": runs}
+    found = {"lengths": lengths, "runs": runs, "cpu": processor_name()}
     for name in ("full", "hybrid"):
         found[name] = {"tokens_per_second": [], "quartiles": [], "peak_mb": []}
     models = {n: MaskedLanguageModel(**MODEL | CHANGES[n]) for n in ("full", "hybrid")}
@@ -288,6 +289,16 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
             found[name]["quartiles"].append([round(low), round(high)])
             found[name]["peak_mb"].append(peak(model, job))
     return found
+
+
+def processor_name() -> str:
+    """What /proc/cpuinfo calls the processor, else what Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.machine()
 
 
 def peak(model, job) -> float:
