@@ -138,6 +138,7 @@ def _converted(gguf_file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFa
 
     reader = GGUFReader(gguf_file)
     said = {key: field.contents() for key, field in reader.fields.items()}
+    rope = {"rope_type": "default", "rope_theta": said["llama.rope.freq_base"]}
     config = LlamaConfig(
         vocab_size=len(said["tokenizer.ggml.tokens"]),
         hidden_size=said["llama.embedding_length"],
@@ -147,10 +148,7 @@ def _converted(gguf_file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFa
         num_key_value_heads=said["llama.attention.head_count_kv"],
         max_position_embeddings=said["llama.context_length"],
         rms_norm_eps=round(said["llama.attention.layer_norm_rms_epsilon"], 9),
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": said["llama.rope.freq_base"],
-        },
+        rope_parameters=rope,
         tie_word_embeddings=True,
         bos_token_id=said["tokenizer.ggml.bos_token_id"],
         eos_token_id=said["tokenizer.ggml.eos_token_id"],
