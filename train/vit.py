@@ -10,8 +10,8 @@ test images are read once, after training, to report.
 - The shipped model: a convolutional stem, 8×8 tokens, Muon, a running average of the
   weights. The trace keeps its validation accuracy, the similarity of its position
   embeddings and the attention rollout of six images as they grow.
-- The short run: the same model and recipe with a third of the steps, so that the pages
-  can say what less time reaches. The trace keeps its validation accuracy.
+- The short runs: the same model and recipe with fewer steps, so that the pages can say
+  what less time reaches. The trace keeps their validation accuracy.
 - The ladder: from a plain ViT to that model, one change a rung, three seeds each, all
   for the same number of steps. It reports validation accuracy.
 
@@ -265,7 +265,7 @@ def wilson(right: int, n: int) -> list[float]:
 def main() -> None:
     options = [
         ("--steps", {"type": int, "default": 12_000, "help": "of 128 images"}),
-        ("--short-steps", {"type": int, "default": 4_080}),
+        ("--short-steps", {"type": int, "nargs": "+", "default": [720, 4_080]}),
         ("--ladder-steps", {"type": int, "default": 48}),
         ("--only", {"choices": ("shipped", "ladder"), "help": "one of the two parts"}),
         (
@@ -289,14 +289,14 @@ def main() -> None:
     watched = torch.cat((photographs(), cifar.held[:WATCHED].cpu()))
     watched = watched.to(training.device())
     more = (given.folder, 0, watched, bfloat16)
-    short = None
-    if given.only != "shipped":
-        _, trace = train("short", SHIPPED, cifar, given.short_steps, *more)
+    short = {}
+    for steps in given.short_steps if given.only != "shipped" else ():
+        _, trace = train(f"short-{steps}", SHIPPED, cifar, steps, *more)
         keys = ("step", "accuracy", "cpu_seconds")
-        short = [{key: found[key] for key in keys} for found in trace["evaluations"]]
+        short[steps] = [{key: e[key] for key in keys} for e in trace["evaluations"]]
     model, trace = train("shipped", SHIPPED, cifar, given.steps, *more)
-    if short is None:
-        print("not written: the checkpoint wants the ladder and the short run as well")
+    if not short:
+        print("not written: the checkpoint wants the ladder and short runs as well")
     elif training.processes()[0] == 0:
         ship(
             model, {"run": trace, "short": short, "ladder": rungs}, cifar, images, given
@@ -349,7 +349,7 @@ def ship(model, trace, cifar, images, given) -> None:
             },
             "data": repr(images),
             "command": f"python -m train.vit --steps {given.steps}"
-            f" --short-steps {given.short_steps}",
+            f" --short-steps {' '.join(map(str, given.short_steps))}",
             "metrics": metrics,
             "licence": "CC BY 4.0",
         },
