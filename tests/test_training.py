@@ -444,3 +444,14 @@ def test_kept_runs_once(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
     assert training.digest({"a": 1, "b": 2}) == training.digest({"b": 2, "a": 1})
     assert training.digest({"a": 1}) != training.digest({"a": 2})
+
+
+SCRIPTS = sorted(f.stem for f in ROOT.glob("train/[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_what_it_does(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"train.{name}").main()
+    assert ended.value.code == 0 and "usage:" in capsys.readouterr().out

@@ -17,17 +17,15 @@ setting is a file under `_build/train/decoding/`, so a killed command goes on th
 
 import json
 import math
-import os
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from datasets import load_dataset
 from tqdm import tqdm
 
-from lib import decoding, pretrained, weights
+from lib import decoding, pretrained, training, weights
 from lib.data import EMBEDDED
 
 NAME = "decoding"
@@ -214,15 +212,14 @@ def repetition(line: list[int], n: int = 4) -> float:
 
 
 def main() -> None:
+    folder = training.arguments(__doc__, NAME).folder
     torch.manual_seed(0)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     smol = pretrained.smollm2()
     captions = load_dataset("bentrevett/multi30k")
     read = [
         smol.tokenizer(" " + row["en"].strip()).input_ids for row in captions["train"]
     ]
     trigram = Trigram(read, len(smol.tokenizer))
-    folder = Path("_build/train") / NAME
     folder.mkdir(parents=True, exist_ok=True)
     rows = written(smol, [row["en"].strip() for row in captions["validation"]])
     runs = {}

@@ -5,6 +5,7 @@
 The same file on every machine: Python's own generator draws, from a seed.
 """
 
+import argparse
 import json
 import random
 
@@ -96,6 +97,7 @@ def sentences(pairs: int = 1200, seed: int = 0) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     lines = [json.dumps(row, ensure_ascii=False) for row in sentences()]
     path = data.EMBEDDED / "pairs.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -20,7 +20,6 @@ on where it was.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from lib import weights
+from lib import training, weights
 from lib.attention import MultiHeadAttention
 
 NAME = "multi-head"
@@ -186,8 +185,7 @@ def study(folder: Path) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    tensors, trace = study(Path("_build/train") / NAME)
+    tensors, trace = study(training.arguments(__doc__, NAME).folder)
     metrics = {}
     for setting, found in trace.items():
         right = [run[4] for run in found["runs"]]
