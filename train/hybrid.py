@@ -18,17 +18,17 @@ Finished runs are files under `--folder`, and a killed command goes on where it 
 """
 
 import os
-import platform
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.length import peak, processor
 from lib import data, tokenizers, training, weights
 from lib.models import MaskedLanguageModel
 from lib.sparse import pattern
@@ -123,9 +123,9 @@ def prepare(corpus, folder: Path) -> dict[str, Articles]:
             )
             arrays[f"{name} sizes"] = np.array([len(b) for _, b in found])
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"tokens.{os.getpid()}.npz"
-        np.savez(partial, **arrays)
-        os.replace(partial, file)
+        part = folder / f"tokens.{os.getpid()}.npz"
+        np.savez(part, **arrays)
+        os.replace(part, file)
     arrays = np.load(file)  # arrays of numbers: nothing is unpickled
     return {
         name: Articles(*(arrays[f"{name} {part}"] for part in PARTS))
@@ -263,57 +263,35 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
     Full and hybrid in turn in one process, process time, medians and quartiles. The
     memory is the most that torch holds at once beyond the model itself, in MB.
     """
-    found = {"lengths": lengths, "runs": runs, "cpu": processor_name()}
+    found = {"lengths": lengths, "runs": runs, "cpu": processor()}
     for name in ("full", "hybrid"):
         found[name] = {"tokens_per_second": [], "quartiles": [], "peak_mb": []}
     models = {n: MaskedLanguageModel(**MODEL | CHANGES[n]) for n in ("full", "hybrid")}
     for length in lengths:
         generator = torch.Generator().manual_seed(length)
         ids = torch.randint(MASK, (1, length), generator=generator)
-        job = (
-            *masked(ids, MASKED, generator)[:1],
-            ids,
-            masked(ids, MASKED, generator)[1],
-        )
+        seen, at = masked(ids, MASKED, generator)
+
+        def step(model, seen=seen, ids=ids, at=at):
+            value = loss(model, seen, ids, at)
+            value.backward()
+            return value
+
         times = {name: [] for name in models}
         for turn in range(runs + 1):
             for name, model in models.items():
                 model.zero_grad()
                 began = time.process_time()
-                loss(model, *job).backward()
+                step(model)
                 if turn:  # the first is not counted
                     times[name].append(length / (time.process_time() - began))
         for name, model in models.items():
             low, middle, high = statistics.quantiles(times[name], n=4)
             found[name]["tokens_per_second"].append(round(middle))
             found[name]["quartiles"].append([round(low), round(high)])
-            found[name]["peak_mb"].append(peak(model, job))
+            model.zero_grad()
+            found[name]["peak_mb"].append(peak(partial(step, model)))
     return found
-
-
-def processor_name() -> str:
-    """What /proc/cpuinfo calls the processor, else what Python does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.machine()
-
-
-def peak(model, job) -> float:
-    """MB that torch holds at most during a forward and backward pass."""
-    model.zero_grad(set_to_none=True)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        loss(model, *job).backward()
-    held = most = 0
-    events = [
-        e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"
-    ]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return round(most / 1e6, 1)
 
 
 def main() -> None:
