@@ -31,7 +31,7 @@ from lib.attention import attention, join_heads, split_heads
 from lib.sparse import pattern, random_blocks, sparse_attention
 
 HEADS, WIDTH, BLOCK, WINDOW = 4, 64, 64, 3
-GLOBAL = range(BLOCK)
+GLOBAL = torch.arange(BLOCK)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
 RUNS, WARM = 5, 1
 FITTED = 2048  # slopes are fitted from this length up
@@ -58,6 +58,26 @@ class Module(nn.Module):
         return join_heads(sparse_attention(*three, block=BLOCK, **self.options))
 
 
+def floor(everyone: int, maps: nn.Linear | None = None) -> Callable[..., Tensor]:
+    """What no layout saves: the kernel, on keys that lie ready, and the global rows.
+
+    A function of query, key, value (with `maps` of x) and of the keys and values
+    (H, blocks, K, d) that each block of queries meets.
+    """
+
+    def call(*tensors: Tensor) -> Tensor:
+        *three, keys, values = tensors
+        if maps is not None:
+            three = [split_heads(y, HEADS) for y in maps(*three).chunk(3, -1)]
+        query, key, value = three  # (1, H, T, d)
+        blocks = query[0].unflatten(1, (-1, BLOCK))  # (H, blocks, block, d)
+        near = F.scaled_dot_product_attention(blocks, keys, values)
+        rows = F.scaled_dot_product_attention(query[:, :, :everyone], key, value)
+        return torch.cat((rows.flatten(), near.flatten()))
+
+    return call
+
+
 def longformer(T: int) -> Callable[[Tensor], Tensor]:
     """Its window of 3 · 64 keys at most, the first 64 tokens global."""
     config = LongformerConfig(
@@ -68,7 +88,7 @@ def longformer(T: int) -> Callable[[Tensor], Tensor]:
     )
     module = LongformerSelfAttention(config, 0).eval()
     seen = torch.zeros(1, T)
-    seen[:, list(GLOBAL)] = 10_000.0
+    seen[:, GLOBAL] = 10_000.0
     masked, everyone = seen < 0, seen > 0
     call = functools.partial(
         module,
@@ -127,6 +147,10 @@ def methods(T: int, backward: bool) -> dict[str, tuple[Callable, list[Tensor]]]:
     def masked(query, key, value):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
+    def ready(K: int) -> list[Tensor]:
+        return [torch.randn(HEADS, T // BLOCK, K, WIDTH) for _ in range(2)]
+
+    G = len(GLOBAL)
     found = {
         "dense": (F.scaled_dot_product_attention, three),
         "masked": (masked, three),
@@ -135,16 +159,19 @@ def methods(T: int, backward: bool) -> dict[str, tuple[Callable, list[Tensor]]]:
             functools.partial(sparse_attention, block=BLOCK, window=WINDOW),
             three,
         ),
+        "floor": (floor(G), [*three, *ready(WINDOW * BLOCK + G)]),
         "longformer": (longformer(T), x),
         "ours_module": (Module(window=WINDOW, global_tokens=GLOBAL), x),
     }
     if not backward and any(map(shutil.which, ("g++", "clang++", "c++"))):
         found["flex"] = (flex(T), three)  # it has no backward on a CPU
     if T > (5 + 2 * 3) * BLOCK:  # BigBird asks for that much
-        both = [*GLOBAL, *range(T - BLOCK, T)]
+        both = torch.cat((GLOBAL, torch.arange(T - BLOCK, T)))
         more = random_blocks(T, 3, block=BLOCK)
         ours = Module(window=WINDOW, global_tokens=both, random=more)
         found |= {"bigbird": (bigbird(T), x), "ours_bigbird": (ours, x)}
+        met = ready((WINDOW + 3) * BLOCK + 2 * G)
+        found["floor_bigbird"] = (floor(2 * G, ours.maps), [*x, *met])
     return found
 
 
@@ -255,7 +282,8 @@ def study() -> dict:
     for way in ("forward", "backward"):
         rows = [measure(T, way == "backward") for T in tqdm(LENGTHS, desc=way)]
         found = result[way] = {}
-        for name in dict.fromkeys((*PAIRS, *PAIRS.values(), "local")):
+        names = (*PAIRS, *PAIRS.values(), "local", "floor", "floor_bigbird")
+        for name in dict.fromkeys(names):
             columns = ("ms", "quartiles", "mb", *(["ratio"] if name in PAIRS else []))
             found[name] = {
                 column: [row.get(name, {}).get(column) for row in rows]

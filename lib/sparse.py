@@ -4,13 +4,13 @@ Time and memory are linear in the length: no matrix of T × T scores exists, exc
 one that `pattern` draws. Dense attention lives in `attention`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 4  # blocks of queries computed at once: their keys stay in the cache
+PERIODS = 4  # windows' worth of text whose keys are held at once
 
 
 def sparse_attention(
@@ -50,44 +50,60 @@ def sparse_attention(
     arXiv:2004.05150. Equal to dense attention under `pattern`.
     """
     _check(query, key, value, key_mask)
-    T = query.shape[2]
+    B, H, T, d = query.shape
     reach = _reach(block, window)
     places = _places(global_tokens, T, query.device)  # (G,)
     random = _random(random, T, block, query.device)  # (blocks, n)
+    spots = torch.arange(T, device=query.device)
     if T == 0:
         return torch.zeros_like(query)
     real = torch.ones(1, T, dtype=torch.bool, device=query.device)
     real = real if key_mask is None else key_mask  # (1 or B, T)
     # A global key is met as such, by everyone, and so not once more in a window.
     near = real.index_fill(-1, places, False)[:, None, :, None]  # (1 or B, 1, T, 1)
-    three = (key, value, near)
+    texts = [key, value, near]
     world = [x.index_select(-2, places) for x in (key, value, real[:, None, :, None])]
-    far = [_gathered(x, random, block) for x in three]  # (…, blocks, n · block, …)
-    far[2] = far[2] & _new(random, reach, block)
-    met = [_met(*x, reach, block) for x in zip(three, world, far, strict=True)]
-    seen = list(met[2])  # (1 or B, 1, n, K, 1), of the n blocks of each piece
-    tokens = [x.shape[2] * block for x in seen[:-1]]
-    queries = query.split([*tokens, T - sum(tokens)], -2)
-    parts, first = [], 0
-    for part, keys, values, mask in zip(queries, met[0], met[1], seen, strict=True):
-        n, mask = keys.shape[2], mask.mT  # (1 or B, 1, n, 1, K)
-        if causal:
-            at = _positions(first, n, reach, block, places, random)  # (n, K)
-            own = torch.arange(first * block, (first + n) * block, device=at.device)
-            mask = mask & (at[:, None] <= own.view(n, block, 1))
-        parts.append(_attend(part, keys, values, mask, block))
-        first += n
-    output = torch.cat(parts, -2)  # (B, H, T, d)
+    if causal:  # where each key stands
+        texts.append(spots[None, None, :, None])
+        world.append(places[None, None, :, None])
+    blocks = [_blocks(x, reach, block) for x in texts]
+    far = _far(random, reach)  # numbers in a list of `blocks`
+    # Queries that are global are answered below; whole blocks of them at the start,
+    # a title or CLS, are left out here.
+    whole = int((places == spots[: len(places)]).sum())
+    ahead = min(whole, T - 1) // block
+    found = ahead * [query.new_zeros(B * H, block, d)]
+    rest = query[:, :, ahead * block :] if ahead else query
+    for part in rest.split(PERIODS * window * block, -2):
+        first = len(found)
+        part = _padded(part, -part.shape[-2] % block).unflatten(-2, (-1, block))
+        n = part.shape[2]  # blocks of queries
+        stop = first + n
+        pieces = (x[first : stop + 2 * reach] for x in blocks)
+        pieces = [_piece(*x, window) for x in zip(pieces, world, strict=True)]
+        found += n * [None]
+        for shift in range(min(window, n)):
+            rows = slice(first + shift, stop, window)
+            keys, values, mask, *at = (
+                _tiles(piece, shift * block, window * block + len(places), x, far[rows])
+                for piece, x in zip(pieces, blocks, strict=True)
+            )  # (…, m, K, e)
+            mask = mask.mT  # (1 or B, 1, m, 1, K)
+            if causal:
+                own = torch.arange(first * block, stop * block, device=places.device)
+                own = own.view(n, block, 1)[shift::window]
+                mask = mask & (at[0].mT <= own)
+            output = _attend(part[:, :, shift::window], keys, values, mask)
+            found[rows] = output.unbind(1)
+    found[-1] = found[-1][:, : T - (len(found) - 1) * block]
+    output = torch.cat(found, 1).view(query.shape)
     if len(places):
         mask = real[:, None, None]  # (1 or B, 1, 1, T)
         if causal:
-            mask = mask & (torch.arange(T, device=places.device) <= places[:, None])
-        rows = F.scaled_dot_product_attention(
-            query.index_select(-2, places),
-            key,
-            value,
-            attn_mask=None if mask.all() else mask,
-        )  # (B, H, G, d)
+            mask = mask & (spots <= places[:, None])
+        mask = None if mask.all() else mask
+        three = (query.index_select(-2, places), key, value)
+        rows = F.scaled_dot_product_attention(*three, attn_mask=mask)  # (B, H, G, d)
         output.index_copy_(-2, places, rows)
     return output
 
@@ -127,81 +143,69 @@ def random_blocks(T: int, n: int, *, block: int = 64, seed: int = 0) -> Tensor:
     return torch.rand(blocks, blocks, generator=generator).argsort(-1)[:, :n]
 
 
-def _met(x, world, far, reach, block) -> Iterator[Tensor]:
-    """What the blocks meet, some blocks at a time: (…, T, e) -> (…, n, K, e).
+def _blocks(x: Tensor, reach: int, block: int) -> list[Tensor]:
+    """(…, T, e) -> its blocks, `reach` empty ones around them, one more at the end."""
+    blocks = list(x.split(block, -2))
+    blocks[-1] = _padded(blocks[-1], -x.shape[-2] % block)
+    empty = torch.zeros_like(blocks[-1])  # False in a mask: nobody meets it
+    return reach * [empty] + blocks + (reach + 1) * [empty]
 
-    The window, then the global tokens, then the random blocks. Beyond the ends of the
-    sequence stand zeros, which are False in the mask. All is split from tensors made
-    of the whole text once: for every slice of a tensor autograd writes zeros as large
-    as the tensor, and as much for every write into `output[...]`.
+
+def _piece(blocks: list[Tensor], world: Tensor, window: int) -> Tensor:
+    """Blocks in a row, and the global tokens after every `window` of them.
+
+    Any `window` blocks · block + G tokens in it that start with a block are what one
+    block of queries meets: `window` neighbours and each global token once.
+
+    Shapes: blocks of (…, block, e), (…, G, e) -> (…, tokens, e).
     """
-    T, K, side = x.shape[-2], (2 * reach + 1) * block, reach * block
-    inner = max(T // block - 2 * reach, 0)  # blocks whose windows lie in the text
-    head, before = (2 * side, 0) if inner else (0, side)
-    spots = torch.arange(T, device=x.device)
-    spots = torch.cat((spots[:head], spots[inner * block :]))
-    start, end = x.index_select(-2, spots).split((head, T - inner * block), -2)
-    blocks = -(-T // block) - inner - (reach if inner else 0)  # at the end
-    after = (blocks + 2 * reach) * block - before - end.shape[-2]
-    regions = [_padded(start, side if inner else 0, 0), x, _padded(end, before, after)]
-    regions = [region for region in regions if region.shape[-2] >= K]
-    windows = [region.unfold(-2, K, block).mT for region in regions]  # views
-    windows = [piece for view in windows for piece in view.split(CHUNK, 2)]
-    sizes = [piece.shape[2] for piece in windows]
-    for n, near, away in zip(sizes, windows, far.split(sizes, 2), strict=True):
-        all_see = world[:, :, None].expand(-1, -1, n, -1, -1)  # (…, n, G, e)
-        met = [part for part in (near, all_see, away) if part.shape[-2]]
-        yield torch.cat(met, -2) if met[1:] else near
+    parts = []
+    for i in range(0, len(blocks), window):
+        parts += [*blocks[i : i + window], world]
+    return torch.cat(parts, -2)
 
 
-def _padded(x: Tensor, before: int, after: int) -> Tensor:
-    """Zeros around the tokens of (…, T, e); without any, x itself and no copy."""
-    return F.pad(x, (0, 0, before, after)) if before or after else x
+def _tiles(piece: Tensor, start: int, K: int, blocks: list[Tensor], far) -> Tensor:
+    """What every `window`-th block of queries meets: (…, tokens, e) -> (…, m, K, e).
+
+    Without random blocks a view: stretches of K tokens that touch and do not overlap.
+    """
+    m = len(far)
+    near = piece.narrow(-2, start, m * K)
+    if far[0]:
+        parts = []
+        for tile, row in zip(near.split(K, -2), far, strict=True):
+            parts += [tile, *(blocks[i] for i in row)]
+        near = torch.cat(parts, -2)
+    return near.unflatten(-2, (m, -1))
 
 
-def _gathered(x: Tensor, random: Tensor, block: int) -> Tensor:
-    """The tokens of each row's random blocks: (…, T, e) -> (…, blocks, n · block, e)."""
+def _far(random: Tensor, reach: int) -> list[list[int]]:
+    """Where the random blocks stand in `_blocks`; one met before is the empty last."""
     if not random.numel():
-        return x.new_zeros(*x.shape[:2], len(random), 0, x.shape[-1])
-    blocks = _padded(x, 0, -x.shape[-2] % block).unflatten(-2, (-1, block))
-    found = blocks.index_select(2, random.flatten()).unflatten(2, random.shape)
-    return found.flatten(-3, -2)
-
-
-def _new(random: Tensor, reach: int, block: int) -> Tensor:
-    """Which random blocks are neither in the window nor met before: as tokens."""
+        return len(random) * [[]]
     own = torch.arange(len(random), device=random.device)[:, None]
-    new = (random - own).abs() > reach  # (blocks, n)
-    same = random[:, :, None] == random[:, None]  # (blocks, n, n)
-    new &= ~same.tril(-1).any(-1)
-    return new.repeat_interleave(block, -1)[..., None]  # (blocks, n · block, 1)
+    again = (random - own).abs() <= reach  # (blocks, n)
+    again |= (random[:, :, None] == random[:, None]).tril(-1).any(-1)
+    return (random + reach).masked_fill(again, -1).tolist()
 
 
-def _positions(first, n, reach, block, places, random) -> Tensor:
-    """Where the keys stand that n blocks meet, in the order of `met`: (n, K)."""
-    rows = torch.arange(first, first + n, device=places.device)
-    tokens = torch.arange(block, device=places.device)
-    shifts = torch.arange((2 * reach + 1) * block, device=places.device)
-    near = (rows[:, None] - reach) * block + shifts
-    far = (random[first : first + n, :, None] * block + tokens).flatten(1)
-    return torch.cat((near, places.expand(n, -1), far), -1)
+def _padded(x: Tensor, after: int) -> Tensor:
+    """Zeros after the tokens of (…, T, e); without any, x itself and no copy."""
+    return F.pad(x, (0, 0, 0, after)) if after else x
 
 
-def _attend(part: Tensor, keys: Tensor, values: Tensor, mask: Tensor, block: int):
-    """Blocks of queries (B, H, t, d), each with its keys (B, H, n, K, d): (B, H, t, d)."""
-    B, H, t, d = part.shape
-    n = keys.shape[2]
-    blocks = _padded(part, 0, n * block - t).unflatten(-2, (n, block)).flatten(0, 1)
+def _attend(own: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """(B, H, m, block, d) and its keys (B, H, m, K, d): (B · H, m, block, d)."""
+    B, H = own.shape[:2]
     if mask.all():
         mask = None
     elif len(mask) == 1:
-        mask = mask[0]  # (1, n, 1 or block, K)
+        mask = mask[0]  # (1, m, 1 or block, K)
     else:
-        mask = mask.expand(B, H, -1, -1, -1).flatten(0, 1)  # (B · H, n, 1 or block, K)
-    output = F.scaled_dot_product_attention(
-        blocks, keys.flatten(0, 1), values.flatten(0, 1), attn_mask=mask
-    )  # (B · H, n, block, d)
-    return output.view(B, H, n * block, d)[:, :, :t]
+        mask = mask.expand(B, H, -1, -1, -1).flatten(0, 1)  # (B · H, m, 1 or block, K)
+    three = (x.flatten(0, 1) for x in (own, keys, values))
+    return F.scaled_dot_product_attention(*three, attn_mask=mask)
 
 
 def _reach(block: int, window: int) -> int:
@@ -214,19 +218,21 @@ def _reach(block: int, window: int) -> int:
 
 
 def _places(tokens: Sequence[int] | Tensor, T: int, device: torch.device) -> Tensor:
+    """Positions in rising order (G,)."""
     places = torch.as_tensor(tokens, device=device)
     places = places.long() if not places.numel() else places
     if places.is_floating_point() or places.dtype == torch.bool or places.ndim != 1:
         raise TypeError(f"global_tokens: got {tokens!r:.60}, wants positions")
-    if places.numel() and not 0 <= places.min() <= places.max() < T:
+    places = places.long().sort().values
+    if len(places) and (places[0] < 0 or places[-1] >= T):
         raise ValueError(
-            f"global_tokens: got {int(places.min())} to {int(places.max())}, wants 0 to "
+            f"global_tokens: got {int(places[0])} to {int(places[-1])}, wants 0 to "
             f"{T - 1}"
         )
-    twice = places[(places[:, None] == places).sum(-1) > 1]
+    twice = places[1:][places.diff() == 0]
     if len(twice):
         raise ValueError(f"global_tokens: {int(twice[0])} stands there twice")
-    return places.long()
+    return places
 
 
 def _random(random: Tensor | None, T: int, block: int, device) -> Tensor:

@@ -17,13 +17,14 @@ DTYPES = {torch.float32: 1e-5, torch.float64: 1e-10}
 @st.composite
 def cases(draw):
     T, block = draw(st.integers(0, 90)), draw(st.integers(1, 9))
+    anywhere = st.integers(0, max(0, T - 1))
+    some = st.lists(anywhere, max_size=min(T, 5), unique=True)
+    first = st.integers(0, T).flatmap(lambda n: st.permutations(range(n)))
     case = {
         "block": block,
         "window": draw(st.sampled_from((1, 3, 5, 41))),
         "causal": draw(st.booleans()),
-        "global_tokens": draw(
-            st.lists(st.integers(0, max(0, T - 1)), max_size=min(T, 5), unique=True)
-        ),
+        "global_tokens": draw(some | first),
     }
     blocks = -(-T // block)
     if blocks and draw(st.booleans()):
