@@ -206,7 +206,8 @@ def fit(
     Returns:
         "step", "loss", "norm", "rate": lists, the loss and the gradients' norm before
         clipping as means over the steps since the last entry; "evaluations": what
-        `evaluate` gave, with its "step"; "seconds" and "cpu_seconds" of this process.
+        `evaluate` gave, with its "step" and the seconds until then; "seconds" and
+        "cpu_seconds" of this process.
 
     Raises:
         ValueError, TypeError: an argument, or what `batch` or `loss` gives, is wrong;
@@ -263,13 +264,14 @@ def fit(
                         trace[name].append(value)
                     bar.set_postfix(loss=means[0], refresh=False)
                     seen = []
+                trace["seconds"] = round(time.monotonic() - began, 1)
+                trace["cpu_seconds"] = round(time.process_time() - cpu_began, 1)
                 if rank == 0 and evaluate and due:
                     average.eval()
                     with torch.no_grad():
                         found = json.loads(json.dumps(evaluate(average)))
-                    trace["evaluations"].append({"step": step, **found})
-                trace["seconds"] = round(time.monotonic() - began, 1)
-                trace["cpu_seconds"] = round(time.process_time() - cpu_began, 1)
+                    spent = {key: trace[key] for key in ("seconds", "cpu_seconds")}
+                    trace["evaluations"].append({"step": step, **spent, **found})
                 old = time.monotonic() - last_save >= save_every
                 if rank == 0 and file and (old or step == steps):
                     _save(file, {"run": run, "step": step, "trace": trace}, parts)
