@@ -74,7 +74,7 @@ def timeless(found):
     """A trace or card without the seconds that it took."""
     if isinstance(found, dict):
         return {k: timeless(v) for k, v in found.items() if "seconds" not in k}
-    return found
+    return [timeless(v) for v in found] if isinstance(found, list) else found
 
 
 def test_a_killed_study_goes_on_with_the_same_result(tmp_path, splits, monkeypatch):
