@@ -34,6 +34,7 @@ HEADS, WIDTH, BLOCK, WINDOW = 4, 64, 64, 3
 GLOBAL = torch.arange(BLOCK)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
 RUNS, WARM = 5, 1
+LONG = 4096  # a shorter text runs several times in a row: so many tokens at a time
 FITTED = 2048  # slopes are fitted from this length up
 # Ours, and what it is measured against.
 PAIRS = {
@@ -178,7 +179,7 @@ def methods(T: int, backward: bool) -> dict[str, tuple[Callable, list[Tensor]]]:
 def step(function: Callable, tensors: list[Tensor], backward: bool) -> Callable:
     """A call of it, with gradients for its tensors (and a module's weights) or without."""
     if not backward:
-        return torch.no_grad()(lambda: function(*tensors))
+        return torch.inference_mode()(lambda: function(*tensors))
     for x in tensors:
         x.requires_grad_()
 
@@ -216,12 +217,14 @@ def measure(T: int, backward: bool) -> dict[str, dict]:
     made = methods(T, backward)
     calls = {name: step(*found, backward) for name, found in made.items()}
     times = {name: [] for name in calls}
+    repeats = max(1, LONG // T)
     for run in range(WARM + RUNS):
         for name, call in calls.items():
             start = time.process_time()
-            call()
+            for _ in range(repeats):
+                call()
             if run >= WARM:
-                times[name].append(1e3 * (time.process_time() - start))
+                times[name].append(1e3 * (time.process_time() - start) / repeats)
     found = {}
     for name, spent in times.items():
         low, middle, high = np.percentile(spent, (25, 50, 75)).round(2).tolist()

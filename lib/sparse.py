@@ -5,6 +5,7 @@ one that `pattern` draws. Dense attention lives in `attention`.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ def sparse_attention(
     _check(query, key, value, key_mask)
     B, H, T, d = query.shape
     reach = _reach(block, window)
-    places = _places(global_tokens, T, query.device)  # (G,)
+    order = _places(global_tokens, T)
+    places = torch.tensor(order, dtype=torch.long, device=query.device)  # (G,)
     random = _random(random, T, block, query.device)  # (blocks, n)
     spots = torch.arange(T, device=query.device)
     if T == 0:
@@ -70,7 +72,7 @@ def sparse_attention(
     far = _far(random, reach)  # numbers in a list of `blocks`
     # Queries that are global are answered below; whole blocks of them at the start,
     # a title or CLS, are left out here.
-    whole = int((places == spots[: len(places)]).sum())
+    whole = sum(place == i for i, place in enumerate(order))
     ahead = min(whole, T - 1) // block
     found = ahead * [query.new_zeros(B * H, block, d)]
     rest = query[:, :, ahead * block :] if ahead else query
@@ -122,7 +124,7 @@ def pattern(
     To be drawn and compared with; arguments and errors as there.
     """
     reach = _reach(block, window)
-    places = _places(global_tokens, T, torch.device("cpu"))
+    places = _places(global_tokens, T)
     random = _random(random, T, block, torch.device("cpu"))
     row = torch.arange(T) // block  # (T,), the block of each token
     mask = (row[:, None] - row).abs() <= reach  # (T, T)
@@ -145,7 +147,7 @@ def random_blocks(T: int, n: int, *, block: int = 64, seed: int = 0) -> Tensor:
 
 def _blocks(x: Tensor, reach: int, block: int) -> list[Tensor]:
     """(…, T, e) -> its blocks, `reach` empty ones around them, one more at the end."""
-    blocks = list(x.split(block, -2))
+    blocks = list(torch.split(x, block, -2))
     blocks[-1] = _padded(blocks[-1], -x.shape[-2] % block)
     empty = torch.zeros_like(blocks[-1])  # False in a mask: nobody meets it
     return reach * [empty] + blocks + (reach + 1) * [empty]
@@ -217,22 +219,21 @@ def _reach(block: int, window: int) -> int:
     return window // 2
 
 
-def _places(tokens: Sequence[int] | Tensor, T: int, device: torch.device) -> Tensor:
-    """Positions in rising order (G,)."""
-    places = torch.as_tensor(tokens, device=device)
+def _places(tokens: Sequence[int] | Tensor, T: int) -> list[int]:
+    """Positions in rising order."""
+    places = torch.as_tensor(tokens)
     places = places.long() if not places.numel() else places
     if places.is_floating_point() or places.dtype == torch.bool or places.ndim != 1:
         raise TypeError(f"global_tokens: got {tokens!r:.60}, wants positions")
-    places = places.long().sort().values
-    if len(places) and (places[0] < 0 or places[-1] >= T):
+    order = sorted(places.tolist())
+    if order and (order[0] < 0 or order[-1] >= T):
         raise ValueError(
-            f"global_tokens: got {int(places[0])} to {int(places[-1])}, wants 0 to "
-            f"{T - 1}"
+            f"global_tokens: got {order[0]} to {order[-1]}, wants 0 to {T - 1}"
         )
-    twice = places[1:][places.diff() == 0]
-    if len(twice):
-        raise ValueError(f"global_tokens: {int(twice[0])} stands there twice")
-    return places
+    twice = [place for place, following in pairwise(order) if place == following]
+    if twice:
+        raise ValueError(f"global_tokens: {twice[0]} stands there twice")
+    return order
 
 
 def _random(random: Tensor | None, T: int, block: int, device) -> Tensor:

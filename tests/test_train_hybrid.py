@@ -84,6 +84,14 @@ def test_where_a_copy_stands(exam):
         assert study.SEEN[found] == wanted
 
 
+def test_other_titles_change_titles_alone(exam):
+    other = exam.other_titles()
+    assert torch.equal(other.seen[1:, : study.TITLE], exam.seen[:-1, : study.TITLE])
+    assert torch.equal(other.seen[:, study.TITLE :], exam.seen[:, study.TITLE :])
+    assert not torch.equal(other.seen, exam.seen)
+    assert other.ids is exam.ids and other.at is exam.at
+
+
 class Says(torch.nn.Module):
     """A model with a given answer: of ids (B, T) and places (B, T), logits (N, V)."""
 
@@ -157,7 +165,9 @@ def test_the_shipped_model_is_the_one_of_its_card():
     model = MaskedLanguageModel(**card["config"]["model"])
     model.load_state_dict(weights.tensors("hybrid"))
     assert sum(p.numel() for p in model.parameters()) == card["metrics"]["parameters"]
-    assert card["config"]["model"] == study.MODEL
+    assert (
+        card["config"]["model"] == study.MODEL | study.LONG[card["config"]["shipped"]]
+    )
     assert card["config"]["rates"] == study.RATES
 
 
@@ -169,7 +179,6 @@ def test_the_trace_holds_every_run():
         assert run["with_judging"] <= 240
     baselines = trace["baselines"]
     assert abs(baselines["untrained"]["all"]["loss"] / baselines["ln_V"] - 1) < 0.05
-    assert (
-        trace["shipped"]["held_out"]["all"]["loss"]
-        < baselines["unigram"]["all"]["loss"]
-    )
+    assert list(trace["longer"]) == list(study.LONG)
+    for run in trace["longer"].values():
+        assert run["held_out"]["all"]["loss"] < baselines["unigram"]["all"]["loss"]

@@ -1,7 +1,8 @@
 """A masked language model on Japanese news, and what each part of it is worth.
 
     python -m train.hybrid                   # seven configurations × three seeds, then
-    python -m train.hybrid --only ablation   # the shipped model, trained longer
+    python -m train.hybrid --only ablation   # three longer runs: hybrid, local, and the
+    python -m train.hybrid --only local      # hybrid with RoPE's usual base
     python -m train.hybrid --help
 
 A sequence is the title of an article in 32 tokens, filled up or cut, then 224 tokens of
@@ -13,10 +14,12 @@ tokens of the title are global. So "local" has no way to the title for most of t
 "hybrid" has. One factor at a time is changed from the hybrid with RoPE and pre-norm.
 
 Every tenth article of each category is held out (`tokenizers.split`) and judged once, in
-the end, with the same masks for all. Rates were chosen on articles taken from the others.
+the end, with the same masks for all. Rates, and which of the two hybrids is shipped, were
+chosen on articles taken from the others.
 Finished runs are files under `--folder`, and a killed command goes on where it was.
 """
 
+import copy
 import os
 import statistics
 import time
@@ -69,7 +72,8 @@ CHANGES = {
 }
 SEEDS = (0, 1, 2)
 RATES = {"rate": 0.02, "decay": 0.0, "adamw_rate": 1e-2, "adamw_decay": 0.0}
-STEPS, SHIPPED_STEPS, WARM_UP = 300, 2400, 0.1
+STEPS, LONG_STEPS, WARM_UP = 300, 8000, 0.1
+LONG = {"hybrid": {}, "local": {"attention": "local"}, "base 10,000": {"base": 1e4}}
 LENGTHS = (256, 512, 1024, 2048, 4096)  # of the measured cost
 
 
@@ -178,6 +182,13 @@ class Exam:
             hits.append((logits.topk(5).indices == ids[at][:, None]).any(1))
         return self.summary(torch.cat(losses), torch.cat(hits))
 
+    def other_titles(self) -> "Exam":
+        """The same gaps, each body under the title of the article before it."""
+        other = copy.copy(self)
+        titles, bodies = self.seen[:, :TITLE], self.seen[:, TITLE:]
+        other.seen = torch.cat((titles.roll(1, 0), bodies), 1)
+        return other
+
     def unigram(self) -> dict:
         """The score of one guess for every gap: how often each token occurs."""
         share = (self.counts + 1).double() / (self.counts + 1).sum()
@@ -257,6 +268,19 @@ def ablation(steps, seeds, articles, exam, folder) -> list[dict]:
     return found
 
 
+def longer(name, steps, articles, choices, folder) -> tuple[MaskedLanguageModel, dict]:
+    """One long run, watched on the articles kept for choices."""
+    return train(
+        LONG[name],
+        steps,
+        0,
+        articles,
+        folder / f"{name} {steps}",
+        lambda model: {"choose": choices.score(model)},
+        max(steps // 16, 1),
+    )
+
+
 def cost(lengths=LENGTHS, runs: int = 5) -> dict:
     """Tokens a second and peak memory of one sequence, forward and backward, by length.
 
@@ -297,9 +321,9 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
 def main() -> None:
     options = [
         ("--steps", {"type": int, "default": STEPS, "help": "of a run, %(default)s"}),
-        ("--shipped-steps", {"type": int, "default": SHIPPED_STEPS}),
+        ("--long-steps", {"type": int, "default": LONG_STEPS, "help": "%(default)s"}),
         ("--seeds", {"type": int, "default": len(SEEDS), "help": "%(default)s"}),
-        ("--only", {"choices": ("ablation", "shipped"), "help": "one of the two"}),
+        ("--only", {"choices": ("ablation", *LONG), "help": "one part of it"}),
     ]
     given = training.arguments(__doc__, NAME, *options)
     corpus = data.livedoor()
@@ -310,38 +334,39 @@ def main() -> None:
     folder = given.folder / training.digest(setting)
     articles = prepare(corpus, folder)
     exam = Exam(articles["report"], articles["train"])
-    place = folder / f"ablation {given.steps}"
-    if given.only != "shipped":
-        ablation(given.steps, range(given.seeds), articles, exam, place)
-    if given.only == "ablation":
-        return
+    if given.only in (None, "ablation"):
+        place = folder / f"ablation {given.steps}"
+        runs = ablation(given.steps, range(given.seeds), articles, exam, place)
     choices = Exam(articles["choose"], articles["train"])
-    model, run = train(
-        {},
-        given.shipped_steps,
-        0,
-        articles,
-        folder / f"shipped {given.shipped_steps}",
-        lambda model: {"choose": choices.score(model)["all"]},
-        max(given.shipped_steps // 8, 1),
+    long = {
+        name: longer(name, given.long_steps, articles, choices, folder)
+        for name in LONG
+        if given.only in (None, name)
+    }
+    if not given.only:
+        measured = training.kept(folder, "cost", cost)
+        ship(long, runs, measured, articles, exam, facts, given)
+
+
+def ship(long, runs, measured, articles, exam, facts, given) -> None:
+    """Round to float16, judge what is left, write the checkpoint of the better hybrid."""
+    found = {}
+    for name, (model, run) in long.items():
+        model.load_state_dict({k: v.half() for k, v in model.state_dict().items()})
+        found[name] = run | {"held_out": exam.score(model)}
+        found[name]["other_titles"] = exam.other_titles().score(model)
+    hybrids = [name for name in long if LONG[name].get("attention") != "local"]
+    best = min(
+        hybrids, key=lambda n: found[n]["evaluations"][-1]["choose"]["all"]["loss"]
     )
-    if given.only == "shipped":
-        return
-    runs = ablation(given.steps, range(given.seeds), articles, exam, place)
-    measured = training.kept(folder, "cost", cost)
-    ship(model, run, runs, measured, articles, exam, facts, given)
-
-
-def ship(model, run, runs, measured, articles, exam, facts, given) -> None:
-    """Round to float16, judge what is left, write the checkpoint."""
+    model, run = long[best]
     tensors = {key: value.half() for key, value in model.state_dict().items()}
-    model.load_state_dict(tensors)
+    seen_in_training = Exam(articles["train"], articles["train"], most=len(exam.ids))
+    found[best]["training"] = seen_in_training.score(model)
     torch.manual_seed(0)
     untrained = MaskedLanguageModel(**MODEL)
-    seen_in_training = Exam(articles["train"], articles["train"], most=len(exam.ids))
     trace = {
-        "shipped": run
-        | {"held_out": exam.score(model), "training": seen_in_training.score(model)},
+        "longer": found,
         "ablation": runs,
         "baselines": {
             "ln_V": round(float(np.log(MODEL["vocabulary"])), 4),
@@ -354,8 +379,10 @@ def ship(model, run, runs, measured, articles, exam, facts, given) -> None:
     }
     card = {
         "config": {
-            "model": MODEL,
+            "model": MODEL | LONG[best],
             "changes": CHANGES,
+            "longer": LONG,
+            "shipped": best,
             "tokenizer": "/".join(PIECES),
             "mask": MASK,
             "title": TITLE,
@@ -367,17 +394,17 @@ def ship(model, run, runs, measured, articles, exam, facts, given) -> None:
             "frequent": FREQUENT,
             "rates": RATES,
             "steps": given.steps,
-            "shipped_steps": given.shipped_steps,
+            "long_steps": given.long_steps,
         },
         "data": facts
         | {
             "split": "every tenth article of each category held out to report; every "
             "twentieth of the others kept for choices"
         },
-        "command": f"python -m train.hybrid --steps {given.steps} --shipped-steps "
-        f"{given.shipped_steps}",
+        "command": f"python -m train.hybrid --steps {given.steps} --long-steps "
+        f"{given.long_steps}",
         "metrics": {
-            "held_out": trace["shipped"]["held_out"]["all"],
+            "held_out": found[best]["held_out"]["all"],
             "cpu_minutes": round(run["cpu_seconds"] / 60, 1),
             "slowest_run_cpu_minutes": round(
                 max(r["with_judging"] for r in runs) / 60, 1
