@@ -92,11 +92,10 @@ def smollm2() -> Pretrained:
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, use_safetensors=True
     )
-    tokenizer = AutoTokenizer.from_pretrained(path)
     # The pages choose their own way of decoding, not the one stored with a model.
     model.generation_config = type(model.generation_config)(eos_token_id=2)
     name, licence = "SmolLM2-135M-Instruct", "Apache-2.0"
-    return Pretrained(model.eval(), tokenizer, name, source, licence)
+    return Pretrained(model, AutoTokenizer.from_pretrained(path), name, source, licence)
 
 
 def _kept(gguf_file: Path) -> Path:

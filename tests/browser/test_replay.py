@@ -126,7 +126,8 @@ def test_keyboard(open_page, address):
 
 def test_play_runs_stops_at_the_end_and_can_be_paused(open_page, address):
     page = open_page(address)
-    page.clock.install()
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)  # from here on time passes when the test says so
     page.get_by_role("button", name="Play").first.click()
     assert frame(page) == 0
     page.clock.run_for(2000)
