@@ -1,8 +1,8 @@
 """A masked language model on Japanese news, and what each part of it is worth.
 
-    python -m train.hybrid                   # seven configurations × three seeds, then
-    python -m train.hybrid --only ablation   # three longer runs: hybrid, local, and the
-    python -m train.hybrid --only local      # hybrid with RoPE's usual base
+    python -m train.hybrid                   # all, about two and a half hours on one core
+    python -m train.hybrid --only ablation   # seven configurations × three seeds
+    python -m train.hybrid --only local      # one of the three longer runs
     python -m train.hybrid --help
 
 A sequence is the title of an article in 32 tokens, filled up or cut, then 224 tokens of
