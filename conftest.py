@@ -123,7 +123,7 @@ def _picture_differs(new: bytes, old: bytes):
 
 
 # What a replay's HTML holds beside its script: a digest, a still and the numbers.
-DIGEST = re.compile(r'(?<=data-replay=")[0-9a-f]+|(?<=\}\)\(")[0-9a-f]+(?=", \{)')
+DIGEST = re.compile(r'(?<=data-key=")[0-9a-f]+|(?<=\}\)\(")[0-9a-f]+(?=", \{)')
 PIECES = re.compile(
     r"data:image/png;base64,(?P<png>[A-Za-z0-9+/=]+)"
     r'|(?<=\}\)\("…", )(?P<json>\{.*\})(?=\);?\s*</script>)'

@@ -19,7 +19,7 @@ from benchmarks import length
 from lib import decoding, pretrained, weights
 from lib.attention import attention, causal_mask
 from lib.layers import LayerNorm, RMSNorm
-from lib.models import LanguageModel
+from lib.models.language import LanguageModel
 from lib.positions import rope, rope_frequencies, rope_turns
 
 RUNS = 15

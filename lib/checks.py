@@ -157,3 +157,40 @@ def _first_difference(given: Sequence, wanted: Sequence, tol: float) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+# --- Arguments -------------------------------------------------------------------
+
+
+def sizes(numbers: dict[str, int]) -> None:
+    """Names and their sizes: each a whole number from 1, num_heads a divisor of d_model.
+
+    Raises:
+        ValueError: one is not; the message names it.
+    """
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
+    D, heads = numbers.get("d_model", 1), numbers.get("num_heads", 1)
+    if D % heads:
+        raise ValueError(f"num_heads: got {heads}, wants a divisor of d_model = {D}")
+
+
+def ids_in_range(name: str, ids: torch.Tensor, vocabulary: int) -> None:
+    """Token ids (B, T), whole numbers of 0 to `vocabulary` - 1.
+
+    Raises:
+        TypeError: not a tensor of whole numbers.
+        ValueError: another number of axes, or an id out of range.
+    """
+    if not isinstance(ids, torch.Tensor):
+        raise TypeError(f"{name}: got {type(ids).__name__}, wants a torch.Tensor")
+    if ids.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name}: got {ids.dtype}, wants whole numbers (int64)")
+    if ids.ndim != 2:
+        raise ValueError(f"{name}: got shape {tuple(ids.shape)}, wants (B, T)")
+    if ids.numel() and not 0 <= ids.min() <= ids.max() < vocabulary:
+        raise ValueError(
+            f"{name}: got {int(ids.min())} to {int(ids.max())}, wants 0 to "
+            f"{vocabulary - 1}"
+        )

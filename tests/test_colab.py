@@ -44,9 +44,10 @@ from sysconfig import get_path
 import google.colab
 import lib
 import torch
-from lib import data, weights
+from lib import weights
+from lib.data import livedoor
 
-corpus = data.livedoor()
+corpus = livedoor.livedoor()
 checkpoints = {name: list(weights.card(name)["files"]) for name in weights.names()}
 for name in checkpoints:
     for file in checkpoints[name]:

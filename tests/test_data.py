@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib import data
+from lib.data import cifar10, livedoor, multi30k, origin, shakespeare
 
 ROOT = Path(__file__).parent.parent
-FULL = Path(os.environ.get("HUB") or "", "files", data.LIVEDOOR_FILE)
+FULL = Path(os.environ.get("HUB") or "", "files", livedoor.FILE)
 needs_hub = pytest.mark.skipif(
     not (os.environ.get("HUB") and FULL.is_file()),
     reason="HUB names no folder that holds the Livedoor archive",
@@ -33,10 +33,10 @@ needs_hub = pytest.mark.skipif(
 TEXT = "http://example.org/{0}\n2012-01-02T03:04:05+0900\n題{0} \n　本文{0}\n\n終わり\n"
 ARTICLES = {
     f"text/{category}/{category}-{number}.txt": TEXT.format(number).encode()
-    for category in data.LIVEDOOR
+    for category in livedoor.CATEGORIES
     for number in (7, 12)
 }
-DIGEST = data.articles_digest(ARTICLES)
+DIGEST = livedoor.articles_digest(ARTICLES)
 
 
 def tar(articles: dict[str, bytes], *members: tarfile.TarInfo, mode="w:gz") -> bytes:
@@ -59,19 +59,19 @@ CHANGED = tar(ARTICLES | {next(iter(ARTICLES)): TEXT.format(8).encode()})
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch) -> Path:
     """A process that has asked nobody, a cache of its own, a corpus of 18 articles."""
-    counts = {category: (2, "") for category in data.LIVEDOOR}
-    monkeypatch.setattr(data, "LIVEDOOR", counts)
-    monkeypatch.setattr(data, "LIVEDOOR_DIGEST", DIGEST)
-    monkeypatch.setattr(data, "_answers", {})
-    monkeypatch.setattr(data, "_waited", 0.0)
+    counts = {category: (2, "") for category in livedoor.CATEGORIES}
+    monkeypatch.setattr(livedoor, "CATEGORIES", counts)
+    monkeypatch.setattr(livedoor, "DIGEST", DIGEST)
+    monkeypatch.setattr(origin, "_answers", {})
+    monkeypatch.setattr(origin, "_waited", 0.0)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("GLASSBOX_ORIGIN", raising=False)
-    return tmp_path / "cache" / "glass-box" / data.LIVEDOOR_FILE
+    return tmp_path / "cache" / "glass-box" / livedoor.FILE
 
 
 @contextmanager
-def origin(monkeypatch, content=GOOD, length=None, status=200, before=None, end=None):
+def served(monkeypatch, content=GOOD, length=None, status=200, before=None, end=None):
     """A server of one file. It can promise more bytes than it sends, and wait."""
     asked = []
 
@@ -123,7 +123,7 @@ def put(cached: Path, content: bytes) -> None:
     cached.write_bytes(content)
 
 
-def assert_default(dataset: data.Dataset, *reasons: str) -> None:
+def assert_default(dataset: origin.Dataset, *reasons: str) -> None:
     assert not dataset.is_full
     assert len(dataset) >= 120
     assert all(reason in repr(dataset) for reason in ("default", *reasons))
@@ -135,10 +135,10 @@ def assert_default(dataset: data.Dataset, *reasons: str) -> None:
 def test_the_archive_comes_from_its_origin_once_and_then_from_the_cache(
     monkeypatch, cached
 ):
-    with origin(monkeypatch) as asked:
-        first = data.livedoor()
-        second = data.livedoor()
-        path = f"/files/{data.LIVEDOOR_FILE}"
+    with served(monkeypatch) as asked:
+        first = livedoor.livedoor()
+        second = livedoor.livedoor()
+        path = f"/files/{livedoor.FILE}"
         assert asked == [f"HEAD {path}", f"GET {path}"]
     assert first.is_full and first.notice == "" and first.rows == second.rows
     assert cached.read_bytes() == GOOD
@@ -156,13 +156,13 @@ def test_the_archive_comes_from_its_origin_once_and_then_from_the_cache(
 def test_a_repacked_copy_with_other_files_passes(monkeypatch):
     others = {"./text/README.txt": b"", "text/smax/LICENSE.txt": b"", "smax-1.txt": b""}
     shuffled = {f"./{name}": ARTICLES[name] for name in reversed(ARTICLES)}
-    with origin(monkeypatch, tar(others | shuffled, mode="w")):
-        assert data.livedoor().is_full
+    with served(monkeypatch, tar(others | shuffled, mode="w")):
+        assert livedoor.livedoor().is_full
 
 
 def test_the_display_says_what_it_is_and_names_no_address_of_this_run(monkeypatch):
-    with origin(monkeypatch):
-        full = data.livedoor()
+    with served(monkeypatch):
+        full = livedoor.livedoor()
     assert repr(full) == (
         "livedoor: 18 articles, 153 characters · Livedoor News Corpus, "
         "https://www.rondhuit.com/download/ldcc-20140209.tar.gz · "
@@ -176,19 +176,19 @@ def test_the_display_says_what_it_is_and_names_no_address_of_this_run(monkeypatc
 
 def test_a_cache_that_cannot_be_written_costs_only_the_copy(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file, so no folder can be made below it")
-    with origin(monkeypatch) as asked:
-        assert data.livedoor().is_full
-        dataset = data.livedoor()
+    with served(monkeypatch) as asked:
+        assert livedoor.livedoor().is_full
+        dataset = livedoor.livedoor()
     assert dataset.is_full and "not kept" in repr(dataset)
     assert len(asked) == 3  # one HEAD, and a GET for each load
 
 
 TWO = """
 import json, sys
-from lib import data
-data.LIVEDOOR = {category: (2, "") for category in data.LIVEDOOR}
-data.LIVEDOOR_DIGEST = sys.argv[1]
-dataset = data.livedoor()
+from lib.data import livedoor
+livedoor.CATEGORIES = {category: (2, "") for category in livedoor.CATEGORIES}
+livedoor.DIGEST = sys.argv[1]
+dataset = livedoor.livedoor()
 print(json.dumps([dataset.is_full, len(dataset), dataset.notice]))
 """
 
@@ -208,7 +208,7 @@ def run_python(script: str, *arguments: str, home: Path, **variables: str):
 
 def test_two_processes_at_once_both_get_a_good_copy(monkeypatch, tmp_path):
     both = threading.Barrier(2, timeout=60)  # neither is served before both ask
-    with origin(monkeypatch, before=both.wait) as asked:
+    with served(monkeypatch, before=both.wait) as asked:
         address = os.environ["GLASSBOX_ORIGIN"]
         processes = [
             run_python(TWO, DIGEST, home=tmp_path, GLASSBOX_ORIGIN=address)
@@ -220,26 +220,26 @@ def test_two_processes_at_once_both_get_a_good_copy(monkeypatch, tmp_path):
         ([True, 18, ""], "")
     ] * 2
     kept = [found for found in tmp_path.rglob("*") if found.is_file()]
-    assert [found.name for found in kept] == [data.LIVEDOOR_FILE]
+    assert [found.name for found in kept] == [livedoor.FILE]
     assert kept[0].read_bytes() == GOOD
 
 
 @needs_hub
 def test_the_full_archive_through_loopback(monkeypatch, cached):
     monkeypatch.undo()  # the real corpus's counts and digest
-    monkeypatch.setattr(data, "_answers", {})
+    monkeypatch.setattr(origin, "_answers", {})
     monkeypatch.setattr(pooch, "os_cache", lambda project: cached.parent)
     with Hub(os.environ["HUB"]) as hub:
         for variable, value in hub.environment.items():
             monkeypatch.setenv(variable, value)
-        data.livedoor()
+        livedoor.livedoor()
         asked = len(hub.requests)
         start = time.process_time()
-        full = data.livedoor()
+        full = livedoor.livedoor()
         seconds = time.process_time() - start
         assert len(hub.requests) == asked  # the second time from the cache
     assert full.is_full and len(full) == 7367
-    assert {row["category"] for row in full} == set(data.LIVEDOOR)
+    assert {row["category"] for row in full} == set(livedoor.CATEGORIES)
     assert all(all(row.values()) for row in full)
     assert repr(full).startswith("livedoor: 7,367 articles, 8,997,899 characters")
     assert seconds < 3
@@ -249,13 +249,13 @@ def test_the_full_archive_through_loopback(monkeypatch, cached):
 
 LOST = """
 import json, socket, sys, time
-from lib import data
+from lib.data import livedoor, origin
 if sys.argv[1] == "slow names":
     socket.getaddrinfo = lambda *_, **__: time.sleep(60)
 start = time.monotonic()
-data.livedoor()
-dataset = data.livedoor()
-others = [data.reachable(url) for url in sys.argv[2:]]
+livedoor.livedoor()
+dataset = livedoor.livedoor()
+others = [origin.reachable(url) for url in sys.argv[2:]]
 print(json.dumps([time.monotonic() - start, others, repr(dataset)]))
 """
 
@@ -278,27 +278,27 @@ def test_an_origin_out_of_reach_costs_a_whole_process_at_most_three_seconds(
 
 
 def test_silent_addresses_share_one_patience(monkeypatch):
-    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setattr(origin, "PATIENCE", 0.5)
     start = time.monotonic()
     with black_hole() as first, black_hole() as second:
-        assert not data.reachable(first)
-        assert not data.reachable(second)
-        assert not data.reachable(second)
+        assert not origin.reachable(first)
+        assert not origin.reachable(second)
+        assert not origin.reachable(second)
     assert time.monotonic() - start < 1.5
 
 
 def test_reachable_is_any_answer(monkeypatch):
-    with origin(monkeypatch, status=404) as asked:
-        assert data.reachable(os.environ["GLASSBOX_ORIGIN"])
-        assert data.reachable(os.environ["GLASSBOX_ORIGIN"])
+    with served(monkeypatch, status=404) as asked:
+        assert origin.reachable(os.environ["GLASSBOX_ORIGIN"])
+        assert origin.reachable(os.environ["GLASSBOX_ORIGIN"])
         assert len(asked) == 1
-    assert not data.reachable("http://")
+    assert not origin.reachable("http://")
 
 
 def test_a_wrong_address_is_named(monkeypatch):
     monkeypatch.setenv("GLASSBOX_ORIGIN", "127.0.0.1/files")
     with pytest.raises(ValueError, match=r"GLASSBOX_ORIGIN.*'127\.0\.0\.1/files'"):
-        data.livedoor()
+        livedoor.livedoor()
 
 
 # --- It comes cut ----------------------------------------------------------------
@@ -306,32 +306,32 @@ def test_a_wrong_address_is_named(monkeypatch):
 
 def test_a_cut_connection_gives_the_default_and_is_not_tried_again(monkeypatch, cached):
     half = GOOD[: len(GOOD) // 2]
-    with origin(monkeypatch, half, length=len(GOOD)) as asked:
-        assert_default(data.livedoor(), "stopped half-way", data.LIVEDOOR_FILE)
-        assert_default(data.livedoor(), "stopped half-way")
+    with served(monkeypatch, half, length=len(GOOD)) as asked:
+        assert_default(livedoor.livedoor(), "stopped half-way", livedoor.FILE)
+        assert_default(livedoor.livedoor(), "stopped half-way")
         assert len(asked) == 2  # one HEAD, one GET
     assert list(cached.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("moment", ["before", "end"])
 def test_a_stalled_connection_counts_as_cut(moment, monkeypatch):
-    assert data.STALLED < 3
-    monkeypatch.setattr(data, "STALLED", 0.3)
+    assert origin.STALLED < 3
+    monkeypatch.setattr(origin, "STALLED", 0.3)
     over = threading.Event()
     stall = {moment: lambda: over.wait(20)}
-    with origin(monkeypatch, GOOD[:100], length=len(GOOD), **stall):
+    with served(monkeypatch, GOOD[:100], length=len(GOOD), **stall):
         start = time.monotonic()
-        assert_default(data.livedoor(), "stopped half-way")
-        assert_default(data.livedoor(), "stopped half-way")
+        assert_default(livedoor.livedoor(), "stopped half-way")
+        assert_default(livedoor.livedoor(), "stopped half-way")
         assert time.monotonic() - start < 3
         over.set()
 
 
 def test_an_origin_without_the_file_is_still_asked_for_others(monkeypatch):
-    with origin(monkeypatch, status=404) as asked:
-        assert_default(data.livedoor(), "status 404")
-        with pytest.raises(data.Unreachable, match=r"other\.txt.*404"):
-            data.fetch_file("other.txt", "http://unused", Path.read_bytes)
+    with served(monkeypatch, status=404) as asked:
+        assert_default(livedoor.livedoor(), "status 404")
+        with pytest.raises(origin.Unreachable, match=r"other\.txt.*404"):
+            origin.fetch_file("other.txt", "http://unused", Path.read_bytes)
         assert len(asked) == 3
 
 
@@ -350,10 +350,10 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_download_is_an_error_and_is_not_kept(case, monkeypatch, cached):
     content, told = WRONG[case]
-    with origin(monkeypatch, content):
-        with pytest.raises(data.DataError, match=told) as caught:
-            data.livedoor()
-        url = f"{os.environ['GLASSBOX_ORIGIN']}/{data.LIVEDOOR_FILE}: "
+    with served(monkeypatch, content):
+        with pytest.raises(origin.DataError, match=told) as caught:
+            livedoor.livedoor()
+        url = f"{os.environ['GLASSBOX_ORIGIN']}/{livedoor.FILE}: "
         assert str(caught.value).startswith(url)
     assert list(cached.parent.iterdir()) == []
 
@@ -381,10 +381,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 )
 def test_a_member_that_leads_outside_is_refused(bad, monkeypatch, tmp_path):
     with (
-        origin(monkeypatch, tar(ARTICLES, bad)),
-        pytest.raises(data.DataError, match=re.escape(bad.name.removeprefix("./"))),
+        served(monkeypatch, tar(ARTICLES, bad)),
+        pytest.raises(origin.DataError, match=re.escape(bad.name.removeprefix("./"))),
     ):
-        data.livedoor()
+        livedoor.livedoor()
     assert not any(found.is_file() for found in tmp_path.rglob("*"))
 
 
@@ -396,11 +396,11 @@ def test_a_changed_byte_never_changes_an_article(tmp_path_factory, place, change
     changed[place] ^= change
     path.write_bytes(changed)
     try:
-        rows = data._read_livedoor(path)
-    except data.DataError:
+        rows = livedoor.read(path)
+    except origin.DataError:
         return
     path.write_bytes(GOOD)
-    assert rows == data._read_livedoor(path)
+    assert rows == livedoor.read(path)
 
 
 # --- The cached file -------------------------------------------------------------
@@ -408,8 +408,8 @@ def test_a_changed_byte_never_changes_an_article(tmp_path_factory, place, change
 
 def test_a_good_cached_file_is_neither_asked_for_nor_replaced(monkeypatch, cached):
     put(cached, GOOD)
-    with origin(monkeypatch, CHANGED) as asked:
-        assert data.livedoor().is_full
+    with served(monkeypatch, CHANGED) as asked:
+        assert livedoor.livedoor().is_full
     assert asked == [] and cached.read_bytes() == GOOD
 
 
@@ -417,29 +417,29 @@ def test_a_good_cached_file_is_neither_asked_for_nor_replaced(monkeypatch, cache
 def test_a_damaged_cached_file_is_named_and_refused(damaged, monkeypatch, cached):
     put(cached, damaged)
     monkeypatch.setenv("GLASSBOX_ORIGIN", refused_address())
-    assert_default(data.livedoor(), f"{cached} was refused", "expected", "got")
+    assert_default(livedoor.livedoor(), f"{cached} was refused", "expected", "got")
     assert cached.read_bytes() == damaged
 
 
 def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(monkeypatch, cached):
     put(cached, GOOD[:-50])
     with (
-        origin(monkeypatch, CHANGED),
-        pytest.raises(data.DataError, match="expected sha256"),
+        served(monkeypatch, CHANGED),
+        pytest.raises(origin.DataError, match="expected sha256"),
     ):
-        data.livedoor()
+        livedoor.livedoor()
     assert cached.read_bytes() == GOOD[:-50]
-    with origin(monkeypatch, GOOD):
-        dataset = data.livedoor()
+    with served(monkeypatch, GOOD):
+        dataset = livedoor.livedoor()
     assert dataset.is_full and f"{cached} was refused" in repr(dataset)
     assert cached.read_bytes() == GOOD
-    assert data.livedoor().notice == ""
+    assert livedoor.livedoor().notice == ""
 
 
 def test_a_folder_in_the_place_of_the_file_is_named(monkeypatch, cached):
     cached.mkdir(parents=True)
-    with origin(monkeypatch):
-        dataset = data.livedoor()
+    with served(monkeypatch):
+        dataset = livedoor.livedoor()
     assert dataset.is_full and "was refused" in dataset.notice
     assert "not kept" in dataset.notice
 
@@ -453,9 +453,9 @@ def runs(row: dict[str, str], length: int = 20) -> set[str]:
 
 
 def test_the_embedded_articles_have_the_schema_and_the_size():
-    rows = data._embedded_articles()
+    rows = livedoor.embedded_articles()
     assert len(rows) >= 120
-    assert {row["category"] for row in rows} == set(data.LIVEDOOR)
+    assert {row["category"] for row in rows} == set(livedoor.CATEGORIES)
     assert len({row["url"] for row in rows}) == len(rows)
     for row in rows:
         assert list(row) == ["url", "date", "title", "content", "category"]
@@ -468,7 +468,7 @@ def test_the_embedded_articles_have_the_schema_and_the_size():
 
 def test_no_two_embedded_articles_share_a_run_of_20_characters():
     seen: dict[str, str] = {}
-    for row in data._embedded_articles():
+    for row in livedoor.embedded_articles():
         for run in runs(row):
             assert run not in seen, f"{row['url']} and {seen[run]}: {run}"
         seen |= dict.fromkeys(runs(row), row["url"])
@@ -477,8 +477,8 @@ def test_no_two_embedded_articles_share_a_run_of_20_characters():
 @needs_hub
 def test_no_embedded_article_copies_the_corpus(monkeypatch):
     monkeypatch.undo()
-    ours = set().union(*map(runs, data._embedded_articles()))
-    for row in data._read_livedoor(FULL):
+    ours = set().union(*map(runs, livedoor.embedded_articles()))
+    for row in livedoor.read(FULL):
         shared = ours & runs(row)
         assert not shared, f"{row['url']}: {shared}"
 
@@ -491,42 +491,42 @@ PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 @pytest.fixture
 def play(monkeypatch):
     digest = hashlib.sha256(PLAY.encode()).hexdigest()
-    monkeypatch.setattr(data, "SHAKESPEARE_DIGEST", digest)
+    monkeypatch.setattr(shakespeare, "DIGEST", digest)
     return PLAY.encode()
 
 
 def test_the_play_comes_from_its_origin_once(monkeypatch, cached, play):
-    with origin(monkeypatch, play) as asked:
-        first, second = data.tiny_shakespeare(), data.tiny_shakespeare()
-        path = f"/files/{data.SHAKESPEARE_FILE}"
+    with served(monkeypatch, play) as asked:
+        first, second = shakespeare.tiny_shakespeare(), shakespeare.tiny_shakespeare()
+        path = f"/files/{shakespeare.FILE}"
         assert asked == [f"HEAD {path}", f"GET {path}"]
     assert first.is_full and first.rows == second.rows
     assert first.rows[0]["content"] == PLAY
     assert repr(first).startswith("tiny-shakespeare: 1 text, 61 characters · https://")
-    assert (cached.parent / data.SHAKESPEARE_FILE).read_bytes() == play
+    assert (cached.parent / shakespeare.FILE).read_bytes() == play
 
 
 def test_at_its_own_origin_the_play_has_another_name(monkeypatch, play):
-    with origin(monkeypatch, play) as asked:
+    with served(monkeypatch, play) as asked:
         address = os.environ["GLASSBOX_ORIGIN"]
         monkeypatch.delenv("GLASSBOX_ORIGIN")
-        monkeypatch.setattr(data, "SHAKESPEARE_ORIGIN", address)
-        assert data.tiny_shakespeare().is_full
+        monkeypatch.setattr(shakespeare, "ORIGIN", address)
+        assert shakespeare.tiny_shakespeare().is_full
         assert asked == ["HEAD /files/input.txt", "GET /files/input.txt"]
 
 
 def test_another_play_is_an_error(monkeypatch, cached, play):
     with (
-        origin(monkeypatch, play[:-1]),
-        pytest.raises(data.DataError, match="expected sha256"),
+        served(monkeypatch, play[:-1]),
+        pytest.raises(origin.DataError, match="expected sha256"),
     ):
-        data.tiny_shakespeare()
+        shakespeare.tiny_shakespeare()
     assert list(cached.parent.iterdir()) == []
 
 
 def test_without_an_origin_the_books_own_prose_stands_in(monkeypatch):
     monkeypatch.setenv("GLASSBOX_ORIGIN", refused_address())
-    prose = data.tiny_shakespeare()
+    prose = shakespeare.tiny_shakespeare()
     assert not prose.is_full
     assert "the embedded default" in repr(prose) and "cannot be reached" in repr(prose)
     text = prose.rows[0]["content"]
@@ -538,7 +538,7 @@ def test_the_full_play_through_loopback(monkeypatch, cached):
     with Hub(os.environ["HUB"]) as hub:
         for variable, value in hub.environment.items():
             monkeypatch.setenv(variable, value)
-        full = data.tiny_shakespeare()
+        full = shakespeare.tiny_shakespeare()
     text = full.rows[0]["content"]
     assert full.is_full and len(text) == 1_115_394 and len(set(text)) == 65
 
@@ -555,14 +555,14 @@ PAIRS = {
 }
 LOAD = """
 import json, sys, time
-from lib import data
-data.MULTI30K_PAIRS = json.loads(sys.argv[1])
+from lib.data import multi30k, origin
+multi30k.PAIRS = json.loads(sys.argv[1])
 start = time.monotonic()
 try:
-    found = data.multi30k()
+    found = multi30k.multi30k()
     print(json.dumps([found.is_full, found.rows[:1], found.rows[-1:], repr(found),
                       time.monotonic() - start]))
-except data.DataError as error:
+except origin.DataError as error:
     print(json.dumps(str(error)))
 """
 COUNTS = json.dumps({"train": 3, "validation": 2, "test": 1})
@@ -571,7 +571,7 @@ COUNTS = json.dumps({"train": 3, "validation": 2, "test": 1})
 @pytest.fixture
 def pairs_hub(tmp_path):
     folder = tmp_path / "hub"
-    home = folder / "datasets" / data.MULTI30K
+    home = folder / "datasets" / multi30k.NAME
     home.mkdir(parents=True)
     for split, text in PAIRS.items():
         (home / f"{split}.jsonl").write_text(text)
@@ -620,12 +620,12 @@ def test_without_the_hub_the_pairs_of_a_grammar_stand_in(case, pairs_hub, tmp_pa
     if case == "refused":
         variables["HF_ENDPOINT"] = refused_address()
     else:
-        for file in (pairs_hub.folder / "datasets" / data.MULTI30K).iterdir():
+        for file in (pairs_hub.folder / "datasets" / multi30k.NAME).iterdir():
             file.unlink()
-        (pairs_hub.folder / "datasets" / data.MULTI30K).rmdir()
+        (pairs_hub.folder / "datasets" / multi30k.NAME).rmdir()
     (is_full, first, _, shown, seconds), err = load_pairs(tmp_path, **variables)
     assert not is_full and err == ""
-    assert first == data.embedded_pairs()[:1]
+    assert first == multi30k.embedded_pairs()[:1]
     assert "the embedded default" in shown and "not the full data set, because" in shown
     assert seconds < 10  # most of it is the import of the client
     reason = "cannot be reached" if case == "refused" else "DatasetNotFoundError"
@@ -635,7 +635,7 @@ def test_without_the_hub_the_pairs_of_a_grammar_stand_in(case, pairs_hub, tmp_pa
 def test_the_embedded_pairs_are_those_of_the_grammar():
     from train import grammar
 
-    rows = data.embedded_pairs()
+    rows = multi30k.embedded_pairs()
     assert rows == grammar.sentences()
     assert len({row["en"] for row in rows}) == len(rows) == 1200
     assert {row["split"] for row in rows} == {"train", "validation", "test"}
@@ -652,7 +652,7 @@ def test_the_german_of_the_grammar_agrees():
     gender = {one[2]: one[4] for one in nouns}
     plurals = {one[3] for one in nouns}
     seen = set()
-    for row in data.embedded_pairs():
+    for row in multi30k.embedded_pairs():
         words = row["de"].rstrip(".").split()
         words[0] = words[0][0].lower() + words[0][1:]
         for start, word in enumerate(words):
@@ -675,12 +675,12 @@ def test_the_german_of_the_grammar_agrees():
 
 
 @pytest.mark.skipif(
-    not Path(os.environ.get("HUB") or "", "datasets", data.MULTI30K).is_dir()
+    not Path(os.environ.get("HUB") or "", "datasets", multi30k.NAME).is_dir()
     or not os.environ.get("HUB"),
     reason="HUB names no folder that holds Multi30k",
 )
 def test_the_full_pairs_through_loopback(tmp_path):
-    counts = json.dumps(data.MULTI30K_PAIRS)
+    counts = json.dumps(multi30k.PAIRS)
     with Hub(os.environ["HUB"], cache=tmp_path / "cache") as hub:
         (is_full, *_, shown, _), err = load_pairs(tmp_path, counts, **hub.environment)
     assert is_full and err == ""
@@ -700,30 +700,30 @@ def encoded(kind: str) -> Image.Image:
 @pytest.mark.parametrize(("kind", "told"), [("PNG", False), ("JPEG", True)])
 def test_a_lossy_copy_of_cifar10_is_named(monkeypatch, kind, told):
     row = {"img": encoded(kind), "label": 3}
-    found = {split: [row] * n for split, n in data.CIFAR10_IMAGES.items()}
-    monkeypatch.setattr(data, "_from_hub", lambda name: found)
-    cifar = data.cifar10()
+    found = {split: [row] * n for split, n in cifar10.IMAGES.items()}
+    monkeypatch.setattr(cifar10, "from_hub", lambda name: found)
+    cifar = cifar10.cifar10()
     assert cifar.is_full and ("JPEG copy" in repr(cifar)) == told
-    images, labels = data.pixels(cifar.test, [5, 7])
+    images, labels = cifar10.pixels(cifar.test, [5, 7])
     assert images.shape == (2, 32, 32, 3) and images.dtype == "uint8"
     assert labels.tolist() == [3, 3] and cifar.classes[3] == "cat"
 
 
 def test_another_cifar10_is_refused(monkeypatch):
-    monkeypatch.setattr(data, "_from_hub", lambda name: {"train": [], "test": []})
-    with pytest.raises(data.DataError, match=r"uoft-cs/cifar10: expected .*50000"):
-        data.cifar10()
+    monkeypatch.setattr(cifar10, "from_hub", lambda name: {"train": [], "test": []})
+    with pytest.raises(origin.DataError, match=r"uoft-cs/cifar10: expected .*50000"):
+        cifar10.cifar10()
 
 
 def test_without_the_hub_digits_stand_in(monkeypatch):
     def silent(name):
-        raise data.Unreachable("nobody answers")
+        raise origin.Unreachable("nobody answers")
 
-    monkeypatch.setattr(data, "_from_hub", silent)
-    digits = data.cifar10()
+    monkeypatch.setattr(cifar10, "from_hub", silent)
+    digits = cifar10.cifar10()
     assert not digits.is_full and "scikit-learn" in digits.source
     assert "not CIFAR-10, because nobody answers" in repr(digits)
-    images, labels = data.pixels(digits.train)
+    images, labels = cifar10.pixels(digits.train)
     assert images.shape == (1497, 32, 32, 3) and len(digits.test) == 300
     assert set(labels.tolist()) == set(range(10)) == set(range(len(digits.classes)))
 
@@ -731,7 +731,8 @@ def test_without_the_hub_digits_stand_in(monkeypatch):
 @needs_hub
 def test_the_full_cifar10_through_loopback(tmp_path):
     script = (
-        "from lib import data; d = data.cifar10(); x, y = data.pixels(d.test, range(20));"
+        "from lib.data import cifar10; d = cifar10.cifar10();"
+        "x, y = cifar10.pixels(d.test, range(20));"
         "print(d.is_full, len(d.train), len(d.test), x.shape, y[:4].tolist(), d.notice)"
     )
     with Hub(os.environ["HUB"], cache=tmp_path) as hub:

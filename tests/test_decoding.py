@@ -17,7 +17,7 @@ from transformers import (
 from transformers.generation import logits_process as theirs
 
 from lib import decoding
-from lib.models import LanguageModel
+from lib.models.language import LanguageModel
 from lib.positions import SCHEMES
 
 V, EOS, PAD, MANY = 37, 1, 2, [1, 5, 9, 20, 30]

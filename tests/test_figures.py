@@ -14,18 +14,19 @@ from matplotlib import colors, font_manager
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from lib import figures
+from lib.figures import animation, element, heatmap, panels, pictures, theme
+from lib.figures import replay as replays
 
 
 @pytest.fixture(autouse=True)
-def theme():
-    figures.theme()
+def look():
+    theme.apply()
     yield
     plt.close("all")
 
 
 def picture(figure):
-    return figures._pixels(figure)
+    return pictures.pixels(figure)
 
 
 def drawing(i):
@@ -38,11 +39,11 @@ def drawing(i):
 def replay(alt="Bars meet the outline.", frames=5, label="step"):
     heights = np.linspace(0, 1, frames)[:, None] * np.array([1, 2 / 3, 1 / 3])
     words = {"xlabel": "value", "ylabel": "count"}
-    return figures.replay(
+    return replays.replay(
         [
-            figures.bars("Bars", [0, 1, 2, 3], heights, target=heights[-1], **words),
-            figures.lines("Lines", np.arange(frames), {"a": heights[:, 0]}, **words),
-            figures.matrix(
+            panels.bars("Bars", [0, 1, 2, 3], heights, target=heights[-1], **words),
+            panels.lines("Lines", np.arange(frames), {"a": heights[:, 0]}, **words),
+            panels.matrix(
                 "Map",
                 heights[:, None] * [[[1], [-2]]],
                 "ab",
@@ -61,7 +62,7 @@ def replay(alt="Bars meet the outline.", frames=5, label="step"):
 
 def test_theme_is_the_same_when_set_twice():
     before = dict(plt.rcParams)
-    figures.theme()
+    theme.apply()
     assert dict(plt.rcParams) == before
 
 
@@ -88,13 +89,13 @@ def test_every_character_has_a_glyph(text, recwarn):
 
 def test_categories_stand_out_on_white_and_on_the_dark_page():
     def contrast(a, b):
-        high, low = sorted((figures._luminance(a), figures._luminance(b)), reverse=True)
+        high, low = sorted((theme.luminance(a), theme.luminance(b)), reverse=True)
         return (high + 0.05) / (low + 0.05)
 
-    for colour in map(colors.to_rgb, figures.CATEGORIES):
+    for colour in map(colors.to_rgb, theme.CATEGORIES):
         for ground in ("white", "#14181e", "#222832"):
             assert contrast(colour, colors.to_rgb(ground)) >= 3
-    assert len(figures.STYLES) == len(figures.CATEGORIES)
+    assert len(theme.STYLES) == len(theme.CATEGORIES)
 
 
 # --- Heat map -------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def test_categories_stand_out_on_white_and_on_the_dark_page():
 def test_heatmap_labels_numbers_and_scale():
     _, ax = plt.subplots(figsize=(6, 4))
     weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]], requires_grad=True)
-    image = figures.token_heatmap(ax, weights, ["猫", "cat"], ["the", "mat"], title="t")
+    image = heatmap.token_heatmap(ax, weights, ["猫", "cat"], ["the", "mat"], title="t")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["the", "mat"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["猫", "cat"]
     assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.25", "0.75"]
@@ -116,8 +117,8 @@ def test_heatmap_labels_numbers_and_scale():
 def test_heatmap_signed_and_crowded():
     _, ax = plt.subplots(figsize=(3, 3))
     tokens = [f"token{i}" for i in range(40)]
-    image = figures.token_heatmap(ax, np.zeros((40, 40)), tokens, tokens, signed=True)
-    assert image.get_clim() == (-1, 1) and image.get_cmap().name == figures.DIVERGING
+    image = heatmap.token_heatmap(ax, np.zeros((40, 40)), tokens, tokens, signed=True)
+    assert image.get_clim() == (-1, 1) and image.get_cmap().name == theme.DIVERGING
     assert not ax.texts
     assert len(ax.get_xticks()) < 40
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
@@ -125,7 +126,7 @@ def test_heatmap_signed_and_crowded():
 
 def test_heatmap_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"values must have shape \(2, 3\), got"):
-        figures.token_heatmap(plt.figure().gca(), np.zeros((3, 2)), "ab", "abc")
+        heatmap.token_heatmap(plt.figure().gca(), np.zeros((3, 2)), "ab", "abc")
 
 
 # --- Animation ------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def frames_of(gif):
 
 
 def test_animation_has_its_frames_and_holds_the_last():
-    result = figures.animation(drawing, 6, fps=10, hold=15)
+    result = animation.animation(drawing, 6, fps=10, hold=15)
     pictures, durations = zip(*frames_of(result.data), strict=True)
     assert len(pictures) == 6
     assert durations == (100,) * 5 + (1500,)
@@ -151,7 +152,7 @@ def test_animation_has_its_frames_and_holds_the_last():
 
 
 def test_animation_shows_what_was_drawn_and_how_far_it_is():
-    result = figures.animation(drawing, 3)
+    result = animation.animation(drawing, 3)
     for i, (shown, _) in enumerate(frames_of(result.data)):
         drawn = picture(drawing(i)).astype(float)
         assert np.abs(shown[:-5] - drawn).mean() < 0.5
@@ -165,7 +166,7 @@ def test_white_stays_white_in_a_crowded_palette():
         ax.imshow(np.random.default_rng(i).random((60, 60, 3)))
         return figure
 
-    for shown, _ in frames_of(figures.animation(draw, 2).data):
+    for shown, _ in frames_of(animation.animation(draw, 2).data):
         assert (shown[0, 0] == 255).all()
 
 
@@ -177,22 +178,22 @@ def test_animation_may_draw_into_one_figure():
         ax.plot([0, i])
         return figure
 
-    pictures = [shown for shown, _ in frames_of(figures.animation(draw, 3).data)]
+    pictures = [shown for shown, _ in frames_of(animation.animation(draw, 3).data)]
     assert (pictures[0] != pictures[2]).any()
 
 
 def test_equal_frames_still_count():
-    assert len(list(frames_of(figures.animation(lambda i: drawing(1), 4).data))) == 4
+    assert len(list(frames_of(animation.animation(lambda i: drawing(1), 4).data))) == 4
 
 
 def test_animation_is_deterministic():
-    first, second = (figures.animation(drawing, 4, alt="a") for _ in range(2))
+    first, second = (animation.animation(drawing, 4, alt="a") for _ in range(2))
     assert first.data == second.data
     assert first._repr_mimebundle_() == second._repr_mimebundle_()
 
 
 def test_animation_is_displayed_as_gif():
-    data, metadata = figures.animation(
+    data, metadata = animation.animation(
         drawing, 2, alt="A line rises."
     )._repr_mimebundle_()
     assert base64.b64decode(data["image/gif"])[:6] == b"GIF89a"
@@ -209,7 +210,7 @@ def test_animation_above_one_megabyte_is_refused():
         return figure
 
     with pytest.raises(ValueError, match=r"GIF has [\d,]+ bytes, at most 1,000,000"):
-        figures.animation(draw, 6)
+        animation.animation(draw, 6)
 
 
 @pytest.mark.parametrize(
@@ -222,12 +223,12 @@ def test_animation_above_one_megabyte_is_refused():
 )
 def test_animation_names_a_bad_argument(arguments, message):
     with pytest.raises(ValueError, match=message):
-        figures.animation(drawing, **arguments)
+        animation.animation(drawing, **arguments)
 
 
 def test_animation_refuses_figures_of_two_sizes():
     with pytest.raises(ValueError, match="figures of one size, got"):
-        figures.animation(lambda i: plt.figure(figsize=(2 + i, 2)), 2)
+        animation.animation(lambda i: plt.figure(figsize=(2 + i, 2)), 2)
 
 
 # --- Replay ---------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def test_replay_asks_nobody_for_anything():
 
 
 def test_replay_script_is_small():
-    assert len(figures._script().encode()) < 12_288
+    assert len(element._script("replay").encode()) < 12_288
 
 
 def test_a_label_cannot_end_the_script():
@@ -286,7 +287,7 @@ def test_replay_numbers_are_rounded():
     source = replay()._repr_html_()
     data = payload(source)
     assert data["panels"][0]["frames"][4] == [1, 0.667, 0.333]
-    script = source[source.rindex('", {"alt"') :]
+    script = source[source.rindex('", {"name"') :]
     assert not re.search(r"\d\.\d{5}|\d\.0[,\]]|NaN|Infinity", script)
 
 
@@ -296,7 +297,7 @@ def test_replay_is_deterministic_and_its_key_is_its_content():
     assert set(bundles[0]) == {"text/html", "text/plain"}
     assert bundles[0]["text/plain"] == "replay: 5 frames; Bars meet the outline."
     keys = {
-        re.search('data-replay="(.*?)"', r._repr_html_())[1]
+        re.search('data-key="(.*?)"', r._repr_html_())[1]
         for r in (replay(), replay("B"))
     }
     assert len(keys) == 2
@@ -316,10 +317,10 @@ def test_a_trail_ends_at_its_marker_and_dials_turn():
     words = {"xlabel": "x", "ylabel": "y"}
     turn = np.exp(1j * np.arange(4))
     tips = np.stack([turn.real, turn.imag], -1)[:, None]
-    player = figures.replay(
+    player = replays.replay(
         [
-            figures.dials("D", [[1, 0]], tips, ["pair"], arrows=("query", "key")),
-            figures.lines("L", range(4), {"a": [3, 1, 2, 0]}, trail=True, **words),
+            panels.dials("D", [[1, 0]], tips, ["pair"], arrows=("query", "key")),
+            panels.lines("L", range(4), {"a": [3, 1, 2, 0]}, trail=True, **words),
         ],
         range(4),
         alt="The arrow turns and the curve grows.",
@@ -357,15 +358,15 @@ def test_replay_axes_stay_while_it_plays():
     ],
 )
 def test_replay_names_a_bad_argument(change, message):
-    panel = figures.bars("B", [0, 1], [[1], [2]], xlabel="x", ylabel="y")
+    panel = panels.bars("B", [0, 1], [[1], [2]], xlabel="x", ylabel="y")
     arguments = {"panels": [panel], "labels": ["a", "b"], "alt": "x"} | change
     with pytest.raises(ValueError, match=message):
-        figures.replay(**arguments)
+        replays.replay(**arguments)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_replay_of_few_frames(frames):
-    panel = figures.bars("B", [0, 1], np.ones((frames, 1)), xlabel="x", ylabel="y")
-    player = figures.replay([panel], ["a", "b"][:frames], alt="x", columns=3)
+    panel = panels.bars("B", [0, 1], np.ones((frames, 1)), xlabel="x", ylabel="y")
+    player = replays.replay([panel], ["a", "b"][:frames], alt="x", columns=3)
     assert len(list(frames_of(player.animation().data))) == frames
     assert payload(player._repr_html_())["labels"] == ["a", "b"][:frames]

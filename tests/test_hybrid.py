@@ -1,4 +1,4 @@
-"""lib.models.MaskedLanguageModel against itself, dense, and against `transformers`."""
+"""lib.models.masked against itself, dense, and against `transformers`."""
 
 import math
 
@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transformers import ModernBertConfig, ModernBertModel
 
 from lib.attention import attention
-from lib.models import ATTENTIONS, NORMS, MaskedLanguageModel
+from lib.models.masked import ATTENTIONS, NORMS, MaskedLanguageModel
 from lib.positions import to_half
 from lib.sparse import pattern
 

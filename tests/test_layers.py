@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from lib import data, layers, weights
+from lib import layers, weights
+from lib.data import shakespeare
 from lib.layers import (
     MLP,
     WIRINGS,
@@ -406,7 +407,7 @@ def test_the_shipped_character_model_is_what_its_card_says():
     model.load_state_dict(
         {k.removeprefix("trained/"): v.float() for k, v in found.items()}
     )
-    play = data.tiny_shakespeare()
+    play = shakespeare.tiny_shakespeare()
     if not play.is_full:
         pytest.skip(play.notice)
     letters, splits = feed_forward.text_splits()

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import torch
 
-from lib.matrices import matrix, number, traceable
+from lib.figures.matrices import matrix, number, traceable
 
 ROWS, COLUMNS = ["the", "<s>"], ["1", "2", "3"]
 
@@ -120,7 +120,7 @@ def test_the_page_traces_what_autograd_agrees_with():
         for o in cell.get("outputs", [])
         if "text/html" in o.get("data", {})
     ]
-    assert sum("data-matrices" in text for text in texts) == 16
+    assert sum('data-element="matrices"' in text for text in texts) == 16
     printed = "".join(
         o.get("text", "") for c in page.cells for o in c.get("outputs", [])
     )

@@ -8,7 +8,8 @@ from torch import nn
 
 from lib import decoding, positions
 from lib.attention import MultiHeadAttention, attention, causal_mask
-from lib.models import EncoderDecoder, LanguageModel, padding_mask
+from lib.models.encoder_decoder import EncoderDecoder, padding_mask
+from lib.models.language import LanguageModel
 
 SHIFTS = {"shaw", "t5", "alibi", "rope"}
 

@@ -24,10 +24,10 @@ axes.plot([0, 1, 2], [0, 1, 4], linewidth={width})
 axes.text(0.5, 2, "loss 0.{digit}17", fontsize=8)
 plt.show()"""
 REPLAY_CODE = """\
-from lib import figures
+from lib.figures import panels, replay
 heights = [[1.0, {value}], [1.0, 2.0]]
-panel = figures.bars("heights", [0, 1, 2], heights, xlabel="x", ylabel="y", ylim=(0, 9))
-figures.replay([panel], ["first", "last"], alt="{word}")"""
+panel = panels.bars("heights", [0, 1, 2], heights, xlabel="x", ylabel="y", ylim=(0, 9))
+replay.replay([panel], ["first", "last"], alt="{word}")"""
 DATA = """\
 from IPython.display import display
 display({{"text/plain": "{rows} rows"}}, raw=True,

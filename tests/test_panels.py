@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import panels
+from lib.figures import panels
 
 WORDS = {"xlabel": "x", "ylabel": "y"}
 

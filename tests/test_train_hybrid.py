@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib import data, weights
-from lib.models import MaskedLanguageModel
+from lib import weights
+from lib.data import livedoor
+from lib.models.masked import MaskedLanguageModel
 from train import hybrid as study
 
 
@@ -21,7 +22,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture(scope="module")
 def articles(tmp_path_factory):
-    rows = data._embedded_articles()
+    rows = livedoor.embedded_articles()
     folder = tmp_path_factory.mktemp("tokens")
     found = study.prepare(SimpleNamespace(rows=rows), folder)
     again = study.prepare(None, folder)  # from the file: no corpus is read

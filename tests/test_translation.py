@@ -11,8 +11,9 @@ from hub import Hub
 from sacrebleu.metrics import BLEU
 from test_data import run_python
 
-from lib import data, tokenizers, training, weights
-from lib.models import PAD, EncoderDecoder
+from lib import tokenizers, training, weights
+from lib.data import multi30k
+from lib.models.encoder_decoder import PAD, EncoderDecoder
 from train import translation
 
 TINY = translation.SMALL | {
@@ -178,8 +179,8 @@ def test_the_shipped_model_repeats_its_recorded_translations(shipped):
 
 LOAD = """
 import json
-from lib import data
-found = data.multi30k()
+from lib.data import multi30k
+found = multi30k.multi30k()
 rows = [r for r in found if r["split"] == "test"][:100]
 print(json.dumps([found.is_full, [[r["en"], r["de"]] for r in rows]]))
 """
@@ -187,7 +188,7 @@ print(json.dumps([found.is_full, [[r["en"], r["de"]] for r in rows]]))
 
 @pytest.mark.skipif(
     not os.environ.get("HUB")
-    or not Path(os.environ["HUB"], "datasets", data.MULTI30K).is_dir(),
+    or not Path(os.environ["HUB"], "datasets", multi30k.NAME).is_dir(),
     reason="HUB names no folder that holds Multi30k",
 )
 def test_the_shipped_model_has_its_recorded_bleu_on_the_first_100_pairs(

@@ -1,4 +1,4 @@
-"""lib.models.ViT against `transformers`, attention rollout, and the shipped checkpoint."""
+"""lib.models.vision against `transformers`, attention rollout, and the shipped checkpoint."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from transformers import ViTConfig, ViTModel
 
 from lib import weights
 from lib.attention import rollout
-from lib.models import ViT, conv_stem
+from lib.models.vision import ViT, conv_stem
 from train import vit as recipe
 
 NAMES = {
@@ -205,11 +205,12 @@ def test_the_validation_images_chose_the_shipped_seed():
 
 SHIPPED = """
 import torch
-from lib import data, weights
+from lib import weights
+from lib.data import cifar10
 from train import vit
 model = vit.build(weights.card("vit")["config"]["model"])
 model.load_state_dict(weights.tensors("vit"))
-images, labels = data.pixels(data.cifar10().test)
+images, labels = cifar10.pixels(cifar10.cifar10().test)
 found = vit.predict(model, vit.normalised(images)).argmax(-1).numpy()
 print((found == labels).mean())
 """

@@ -26,7 +26,7 @@ from datasets import load_dataset
 from tqdm import tqdm
 
 from lib import decoding, pretrained, training, weights
-from lib.data import EMBEDDED
+from lib.data.origin import EMBEDDED
 
 NAME = "decoding"
 NEW = 48  # tokens of a text, at most

@@ -7,7 +7,7 @@ Small causal transformers on the characters of tiny Shakespeare (public domain):
 first 90 % to train, the next 5 % to choose on, the last 5 % to report.
 
 - One model of 4 layers, whose weights and whose start are shipped (float16), under the
-  names of `lib.models.LanguageModel`, which computes the same: the page reads its hidden
+  names of `lib.models.language.LanguageModel`, which computes the same: the page reads its hidden
   units and its residual stream.
 - A comparison at equal parameters, 2 layers: no MLP, or an MLP of 1, 2 or 4 times the
   width, plain or gated, with and without residual connections. Where the MLP is
@@ -31,10 +31,11 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from lib import data, training, weights
+from lib import training, weights
 from lib.attention import attention, causal_mask
+from lib.data.shakespeare import ORIGIN, tiny_shakespeare
 from lib.layers import MLP, GatedMLP, PreNorm, gelu
-from lib.models import LanguageModel
+from lib.models.language import LanguageModel
 
 NAME = "feed-forward"
 VOCABULARY = 65
@@ -218,7 +219,7 @@ def width_of(expansion: int, gated: bool) -> int:
 
 def text_splits() -> tuple[str, dict[str, torch.Tensor]]:
     """The sorted characters, and the ids of train, validation and test."""
-    corpus = data.tiny_shakespeare()
+    corpus = tiny_shakespeare()
     if not corpus.is_full:
         raise SystemExit(f"the recorded runs want the whole text: {corpus.notice}")
     text = corpus.rows[0]["content"]
@@ -389,7 +390,7 @@ def main() -> None:
         "config": CONFIG,
         "data": {
             "name": "tiny-shakespeare",
-            "source": f"{data.SHAKESPEARE_ORIGIN}/input.txt",
+            "source": f"{ORIGIN}/input.txt",
             "licence": "public domain",
             "split": "first 90 % train, next 5 % validation, last 5 % test",
         },

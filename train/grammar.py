@@ -1,6 +1,6 @@
 """English–German pairs of a small grammar: the embedded default of Multi30k.
 
-    python -m train.grammar     # writes lib/embedded/pairs.jsonl
+    python -m train.grammar     # writes lib/data/embedded/pairs.jsonl
 
 The same file on every machine: Python's own generator draws, from a seed.
 """
@@ -9,7 +9,7 @@ import argparse
 import json
 import random
 
-from lib import data
+from lib.data.origin import EMBEDDED
 
 # Nouns: English, its plural, German, its plural, gender; what they are for.
 NOUNS = {
@@ -99,7 +99,7 @@ def sentences(pairs: int = 1200, seed: int = 0) -> list[dict[str, str]]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     lines = [json.dumps(row, ensure_ascii=False) for row in sentences()]
-    path = data.EMBEDDED / "pairs.jsonl"
+    path = EMBEDDED / "pairs.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{path}: {len(lines)} pairs")
 

@@ -32,8 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.length import peak, processor
-from lib import data, tokenizers, training, weights
-from lib.models import MaskedLanguageModel
+from lib import tokenizers, training, weights
+from lib.data.livedoor import livedoor
+from lib.models.masked import MaskedLanguageModel
 from lib.sparse import pattern
 
 NAME = "hybrid"
@@ -326,7 +327,7 @@ def main() -> None:
         ("--only", {"choices": ("ablation", *LONG), "help": "one part of it"}),
     ]
     given = training.arguments(__doc__, NAME, *options)
-    corpus = data.livedoor()
+    corpus = livedoor()
     print(corpus)
     facts = {"name": corpus.name, "source": corpus.source, "licence": corpus.licence}
     facts |= {"is_full": corpus.is_full}

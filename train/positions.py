@@ -34,9 +34,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import data, training, weights
+from lib import training, weights
 from lib.attention import split_heads
-from lib.models import LanguageModel
+from lib.data.shakespeare import tiny_shakespeare
+from lib.models.language import LanguageModel
 from lib.positions import (
     SCHEMES,
     interpolated,
@@ -94,7 +95,7 @@ def config() -> dict:
 
 def text() -> tuple[Tensor, Tensor, Tensor]:
     """Ids to train (90 %), to choose (5 %) and to report (5 %)."""
-    content = data.tiny_shakespeare().rows[0]["content"]
+    content = tiny_shakespeare().rows[0]["content"]
     number = {c: i for i, c in enumerate(sorted(set(content)))}
     ids = torch.tensor([number[c] for c in content])
     return ids.tensor_split([int(0.9 * len(ids)), int(0.95 * len(ids))])
@@ -327,7 +328,7 @@ def study(folder: Path) -> dict:
 
 def main() -> None:
     folder = training.arguments(__doc__, NAME).folder
-    corpus = data.tiny_shakespeare()
+    corpus = tiny_shakespeare()
     if not corpus.is_full:
         raise SystemExit(f"the recorded runs want the whole text: {corpus.notice}")
     print(corpus)

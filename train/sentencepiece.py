@@ -18,7 +18,9 @@ from pathlib import Path
 import sentencepiece as spm
 from tqdm import tqdm
 
-from lib import data, tokenizers, training, weights
+from lib import tokenizers, training, weights
+from lib.data.livedoor import livedoor
+from lib.data.origin import Dataset
 
 NAME = "sentencepiece"
 SEEDS = 200_000  # substrings that a unigram model starts from; the default is 1,000,000
@@ -66,7 +68,7 @@ class Run:
 class Corpus:
     """The training and held-out articles of the split, and cuts of the first."""
 
-    def __init__(self, articles: data.Dataset):
+    def __init__(self, articles: Dataset):
         self.name, self.source = articles.name, articles.source
         self.articles = len(articles)
         self.train, self.held_out = tokenizers.split(articles)
@@ -276,7 +278,7 @@ def shipped(run: Run) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, write the checkpoint."""
     folder = training.arguments(__doc__, NAME, argv=arguments).folder
-    articles = data.livedoor()
+    articles = livedoor()
     print(articles)
     if not articles.is_full:
         raise SystemExit(

@@ -24,8 +24,9 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from torch import Tensor
 
-from lib import data, decoding, tokenizers, training, weights
-from lib.models import PAD, EncoderDecoder
+from lib import decoding, tokenizers, training, weights
+from lib.data.multi30k import embedded_pairs, multi30k
+from lib.models.encoder_decoder import PAD, EncoderDecoder
 
 NAME = "translation"
 BOS, EOS = 2, 3  # beside PAD = 0; 1 stands for what the vocabulary lacks
@@ -102,11 +103,11 @@ def load(what: str) -> tuple[dict[str, Pairs], dict]:
             f"data: got {what!r}, wants multi30k, grammar or tanaka=FOLDER"
         )
     if what == "grammar":
-        rows = data.embedded_pairs()
+        rows = embedded_pairs()
         facts = {"name": "grammar", "licence": "CC BY 4.0", "is_full": False}
         facts["source"] = "the pairs of a small grammar, train/grammar.py"
     else:
-        found = data.multi30k()
+        found = multi30k()
         print(found)
         rows = found.rows
         facts = {k: getattr(found, k) for k in ("name", "licence", "is_full", "source")}

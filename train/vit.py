@@ -29,9 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib import data, training, weights
+from lib import training, weights
 from lib.attention import rollout
-from lib.models import ViT, conv_stem
+from lib.data.cifar10 import Images, cifar10, pixels
+from lib.models.vision import ViT, conv_stem
 
 NAME = "vit"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -83,8 +84,8 @@ def photographs() -> Tensor:
 class Data:
     """The training images padded for cropping, and the validation images."""
 
-    def __init__(self, cifar: data.Images, where: torch.device):
-        images, labels = data.pixels(cifar.train)
+    def __init__(self, cifar: Images, where: torch.device):
+        images, labels = pixels(cifar.train)
         seeded = torch.Generator().manual_seed(SPLIT_SEED)
         order = torch.randperm(len(labels), generator=seeded)
         held, kept = order[:VALIDATION], order[VALIDATION:]
@@ -278,7 +279,7 @@ def main() -> None:
         ),
     ]
     given = training.arguments(__doc__, NAME, *options)
-    images = data.cifar10()
+    images = cifar10()
     print(repr(images))
     if not images.is_full:
         raise SystemExit("train.vit: wants CIFAR-10, which did not come")
@@ -315,7 +316,7 @@ def half(model: nn.Module) -> dict[str, Tensor]:
 
 def ship(runs, trace, cifar, images, given) -> None:
     """Round to float16, measure what is left, and write the best run's checkpoint."""
-    test, labels = data.pixels(images.test)
+    test, labels = pixels(images.test)
     test, labels = normalised(test).to(training.device()), torch.from_numpy(labels)
     seeds, predicted = [], []
     for seed, (model, run) in zip(SEEDS, runs, strict=True):

@@ -68,8 +68,11 @@ def fingerprint(notebook) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def imported(code: str) -> list[Path]:
-    """The files of lib that `code` imports, directly or through other files of lib."""
+def imported(code: str, deep: bool = True) -> list[Path]:
+    """The files of lib that `code` imports, and where `deep` those that they import.
+
+    With a Python file comes the script beside it, of the same name.
+    """
     found, queue = set(), [code]
     while queue:
         # Lines for IPython are not Python: "%pip" may be all that a block holds.
@@ -89,15 +92,10 @@ def imported(code: str) -> list[Path]:
                 for file in (base.with_suffix(".py"), base / "__init__.py"):
                     if file.is_file() and file not in found:
                         found.add(file)
-                        queue.append(file.read_text("utf8"))
-    for room, script in (
-        ("figures", "replay"),
-        ("interactive", "interactive"),
-        ("matrices", "matrices"),
-    ):
-        if ROOT / f"lib/{room}.py" in found:
-            found.add(ROOT / f"lib/{script}.js")
-    return sorted(found)
+                        if deep:
+                            queue.append(file.read_text("utf8"))
+    scripts = {file.with_suffix(".js") for file in found}
+    return sorted(found | {script for script in scripts if script.is_file()})
 
 
 def _digest(file: Path) -> str:

@@ -1,5 +1,5 @@
 // A replay that plays by itself: once, when it comes into view, unless motion is unwanted.
-for (const host of document.querySelectorAll(".plays [data-replay]")) {
+for (const host of document.querySelectorAll(".plays [data-element="replay"]")) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) break;
   new IntersectionObserver(([entry], observer) => {
     if (!entry.isIntersecting) return;

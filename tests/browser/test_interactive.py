@@ -8,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import decoding, figures, interactive, weights
+from lib import decoding, weights
+from lib.figures import sliders, theme, tree
 
 NAMED = 300
 
 
 @pytest.fixture(scope="module", autouse=True)
-def theme():
-    figures.theme()
+def look():
+    theme.apply()
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,9 @@ def logits():
     return 3 * torch.randn(49_152, generator=torch.Generator().manual_seed(0))
 
 
-def sliders(logits):
+def distribution(logits):
     names = [f"</script> {i}" if i == 0 else f"token {i}" for i in range(len(logits))]
-    return interactive.distribution(logits, names, alt="Bars of tokens.")._repr_html_()
+    return sliders.distribution(logits, names, alt="Bars of tokens.")._repr_html_()
 
 
 RECORD = [
@@ -39,7 +40,7 @@ RECORD = [
 
 
 def grown():
-    found = interactive.tree(RECORD, ("a", "cat", "."), alt="A tree of three words.")
+    found = tree.tree(RECORD, ("a", "cat", "."), alt="A tree of three words.")
     return found._repr_html_()
 
 
@@ -53,13 +54,13 @@ def written(factory, body, style=""):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, logits):
-    return written(tmp_path_factory, sliders(logits) + grown())
+    return written(tmp_path_factory, distribution(logits) + grown())
 
 
 def move(page, **positions):
     for label, value in positions.items():
         page.get_by_role("slider", name=label.replace("_", "-")).fill(str(value))
-    return page.evaluate("document.querySelector('[data-interactive]').distribution")
+    return page.evaluate("document.querySelector('[data-element]').distribution")
 
 
 SETTINGS = [  # positions of the sliders
@@ -79,7 +80,7 @@ SETTINGS = [  # positions of the sliders
 
 def test_the_browser_filters_as_lib_does(open_page, address, logits):
     page = open_page(address)
-    rounded = interactive.rounded(logits, NAMED)  # (V,)
+    rounded = sliders.rounded(logits, NAMED)  # (V,)
     order = logits.double().argsort(descending=True, stable=True)[:NAMED]
     neutral = {"temperature": 100, "top_k": 100, "top_p": 100, "min_p": 0}
     for positions in SETTINGS:
@@ -96,7 +97,7 @@ def test_the_browser_filters_as_lib_does(open_page, address, logits):
 
 def test_the_rounding_moves_next_to_nothing(logits):
     exact = logits.double().softmax(-1)
-    assert (interactive.rounded(logits).softmax(-1) - exact).abs().max() < 5e-5
+    assert (sliders.rounded(logits).softmax(-1) - exact).abs().max() < 5e-5
 
 
 def test_sliders_take_keys_and_say_their_value(open_page, address):
@@ -115,7 +116,7 @@ def test_sliders_take_keys_and_say_their_value(open_page, address):
 
 def visible(page):
     return page.evaluate(
-        """() => [...document.querySelectorAll('[data-interactive]')[1].shadowRoot
+        """() => [...document.querySelectorAll('[data-element]')[1].shadowRoot
             .querySelectorAll('.scroll g')].filter(g => g.style.display !== 'none').length"""
     )
 
@@ -144,7 +145,7 @@ def test_the_tree_grows(open_page, address):
 
 def test_dark_page_turns_the_ink(open_page, tmp_path_factory, logits):
     def pixels(style):
-        address = written(tmp_path_factory, sliders(logits) + grown(), style)
+        address = written(tmp_path_factory, distribution(logits) + grown(), style)
         page = open_page(address, viewport={"width": 760, "height": 900})
         return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"), float)
 

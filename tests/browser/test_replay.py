@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import figures
+from lib.figures import panels, replay, theme
 
 FRAMES = 12
 LABELS = [f"step {10 * i}" for i in range(FRAMES)]
@@ -16,15 +16,15 @@ DARK = "<style>body{background:#14181e;color:#ced6dd}</style>"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def theme():
-    figures.theme()
+def look():
+    theme.apply()
 
 
 def player(alt="The curve falls and the bars meet the outline."):
     t = np.linspace(0, 1, FRAMES)
     tokens = ["▁the", "猫", "sat"]
-    panels = [
-        figures.bars(
+    shown = [
+        panels.bars(
             "Activations",
             np.linspace(-2, 2, 9),
             t[:, None] * np.array([0, 1, 2, 3, 3, 2, 1, 0]),
@@ -32,14 +32,14 @@ def player(alt="The curve falls and the bars meet the outline."):
             xlabel="value",
             ylabel="count",
         ),
-        figures.lines(
+        panels.lines(
             "Loss",
             10 * np.arange(FRAMES),
             {"ours": 2 - t},
             xlabel="step",
             ylabel="nats",
         ),
-        figures.matrix(
+        panels.matrix(
             "Attention",
             np.eye(3) * t[:, None, None],
             tokens,
@@ -49,7 +49,7 @@ def player(alt="The curve falls and the bars meet the outline."):
             label="weight",
         ),
     ]
-    return figures.replay(panels, LABELS, alt=alt)._repr_html_()
+    return replay.replay(shown, LABELS, alt=alt)._repr_html_()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def frame(page, index=0):
 
 def bars(page):
     """The path of the bars in the first player: it changes with the frame."""
-    return page.locator("[data-replay] .stage path[fill]").first.get_attribute("d")
+    return page.locator("[data-element] .stage path[fill]").first.get_attribute("d")
 
 
 def test_starts_paused_on_the_last_frame(open_page, address):
@@ -82,7 +82,7 @@ def test_starts_paused_on_the_last_frame(open_page, address):
     assert frame(page) == FRAMES - 1
     assert page.get_by_role("button", name="Play").count() == 3
     assert page.get_by_role("img", name="The curve falls").count() == 2
-    assert not page.locator("[data-replay] > img").first.is_visible()
+    assert not page.locator("[data-element] > img").first.is_visible()
     assert page.requests == []
     assert (
         page.evaluate("Object.keys(window).filter(k => /replay|player/i.test(k))") == []
@@ -154,7 +154,7 @@ def test_reduced_motion_shows_whole_frames_only(open_page, address, motion):
         whole.append(bars(page))
     page.evaluate(
         """() => {
-            const bars = document.querySelector("[data-replay]").shadowRoot
+            const bars = document.querySelector("[data-element]").shadowRoot
                 .querySelector(".stage path[fill]");
             window.drawn = [];
             new MutationObserver(() => window.drawn.push(bars.getAttribute("d")))
@@ -173,7 +173,7 @@ def test_dark_page_keeps_its_ground_and_turns_the_ink(open_page, tmp_path_factor
         page = open_page(
             written(tmp_path_factory, body), viewport={"width": 760, "height": 700}
         )
-        png = page.locator("[data-replay]").first.screenshot()
+        png = page.locator("[data-element]").first.screenshot()
         return np.asarray(Image.open(io.BytesIO(png)).convert("L"), float)
 
     light, dark = pixels(player()), pixels(DARK + player())
@@ -187,12 +187,12 @@ def test_fits_a_narrow_screen(open_page, address):
     page = open_page(address, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     lefts = page.evaluate(
-        """() => [...document.querySelector("[data-replay]").shadowRoot
+        """() => [...document.querySelector("[data-element]").shadowRoot
             .querySelectorAll(".panel")].map(p => p.getBoundingClientRect().left)"""
     )
     assert len(lefts) == 3 and len(set(lefts)) == 1  # one below the other
     sizes = page.evaluate(
-        """() => [...document.querySelector("[data-replay]").shadowRoot
+        """() => [...document.querySelector("[data-element]").shadowRoot
             .querySelectorAll("svg text")].map(t => parseFloat(getComputedStyle(t).fontSize))"""
     )
     assert min(sizes) >= 12
@@ -209,9 +209,9 @@ def test_fits_a_narrow_screen(open_page, address):
 def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, rows):
     angle = np.arange(FRAMES)[:, None] * np.array([1, 0.5, 0.1, 0.01])
     tips = np.stack([np.cos(angle), np.sin(angle)], -1)
-    panels = [
-        figures.dials("Pairs", tips[0], tips, "abcd", arrows=("query", "key")),
-        figures.lines(
+    shown = [
+        panels.dials("Pairs", tips[0], tips, "abcd", arrows=("query", "key")),
+        panels.lines(
             "Score",
             np.arange(FRAMES),
             {"q · k": np.cos(angle).sum(-1)},
@@ -220,7 +220,7 @@ def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, ro
             trail=True,
         ),
     ]
-    body = figures.replay(panels, LABELS, alt="Arrows.", columns=1)._repr_html_()
+    body = replay.replay(shown, LABELS, alt="Arrows.", columns=1)._repr_html_()
     page = open_page(
         written(tmp_path_factory, body), viewport={"width": width, "height": 740}
     )
@@ -244,7 +244,7 @@ def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, ro
 def test_no_text_is_cut(open_page, address):
     page = open_page(address, viewport={"width": 760, "height": 700})
     cut = page.evaluate(
-        """() => [...document.querySelector("[data-replay]").shadowRoot
+        """() => [...document.querySelector("[data-element]").shadowRoot
             .querySelectorAll(".panel > svg")].flatMap(svg => {
                 const box = svg.getBoundingClientRect();
                 return [...svg.querySelectorAll("text")].filter(t => {

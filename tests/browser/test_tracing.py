@@ -31,7 +31,7 @@ def views():
         "".join(o["data"]["text/html"])
         for cell in page.cells
         for o in cell.get("outputs", [])
-        if "data-matrices" in "".join(o.get("data", {}).get("text/html", ""))
+        if 'data-element="matrices"' in "".join(o.get("data", {}).get("text/html", ""))
     ]
 
 
@@ -57,9 +57,9 @@ def test_every_computation_on_the_page_is_right(shown, views):
     checked = made = 0
     for body in views:
         page = shown(body)
-        for entry, said, me, a, _, name in page.locator("[data-matrices]").evaluate(
-            WALK
-        ):
+        for entry, said, me, a, _, name in page.locator(
+            "[data-element=matrices]"
+        ).evaluate(WALK):
             checked += 1
             assert me == 1 and name + "[" in said
             if said.endswith(", given"):
@@ -83,7 +83,7 @@ def test_a_product_marks_its_row_and_its_column(shown, views):
     page = shown(views[2])  # the encoder's attention
     page.locator("table[data-name=Q] td[tabindex]").nth(5).click()
     marks = page.evaluate("""() => {
-        const root = document.querySelector("[data-matrices]").shadowRoot;
+        const root = document.querySelector("[data-element=matrices]").shadowRoot;
         const at = (c) => [c.closest("table").dataset.name, c.parentNode.rowIndex, c.cellIndex];
         return ["a", "b"].map((k) => [...root.querySelectorAll("." + k)].map(at));
     }""")

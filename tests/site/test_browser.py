@@ -175,7 +175,7 @@ def test_launch_buttons_open_by_keyboard(site, open_page):
 
 
 def test_landing_figure_moves_unless_motion_is_unwanted(site, open_page):
-    frame = "document.querySelector('[data-replay]').shadowRoot.querySelector('input').value"
+    frame = "document.querySelector('[data-element]').shadowRoot.querySelector('input').value"
     still = open_page(site + LANDING, reduced_motion="reduce", **MODES["light"])
     still.wait_for_timeout(600)
     at = still.evaluate(frame)
@@ -183,9 +183,9 @@ def test_landing_figure_moves_unless_motion_is_unwanted(site, open_page):
     assert still.evaluate(frame) == at
     moving = open_page(site + LANDING, reduced_motion="no-preference", **MODES["light"])
     moving.wait_for_function(f"{frame} === '3'")
-    button = moving.locator("[data-replay] button")
+    button = moving.locator("[data-element] button")
     assert button.get_attribute("aria-label") == "Pause"
-    box = moving.locator("[data-replay]").first.bounding_box()
+    box = moving.locator("[data-element]").first.bounding_box()
     assert box["y"] + box["height"] < 900, "not within the first screen"
 
 

@@ -5,18 +5,16 @@ matrix; matrices.js, beside this file, lets a reader walk through the entries.
 """
 
 import ast
-import hashlib
 import html
 import inspect
-import json
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from lib.figures.element import framed
 
 # What a line may call; matrices.js explains these names. The caller's module defines them.
 FUNCTIONS = {"softmax", "softmax_backward", "norm", "norm_backward"}
@@ -62,14 +60,8 @@ class Traceable:
 
     def _repr_html_(self) -> str:
         tables = "\n".join(map(self._table, self.matrices))
-        recipes = json.dumps(self.recipes, ensure_ascii=False, separators=(",", ":"))
-        recipes = recipes.replace("<", "\\u003c")
-        key = hashlib.sha256((tables + recipes).encode()).hexdigest()[:12]
-        return (
-            f'<div data-matrices="{key}" data-lm-suppress-shortcuts="true" '
-            f'role="group" aria-label="{html.escape(self.title)}">\n{tables}\n'
-            f'<script>\n{_script()}("{key}", {recipes});\n</script>\n</div>'
-        )
+        label = {"role": "group", "aria_label": self.title}
+        return framed("matrices", self.recipes, tables, **label)
 
     def _table(self, name: str) -> str:
         made = self.recipes.get(name)
@@ -166,11 +158,3 @@ def _labels(recipe: dict, found: dict[str, Matrix]) -> tuple:
     if recipe["op"] == "join":
         columns = sum((side[1] for side in sides), ())
     return sides[0][0], columns
-
-
-@cache
-def _script() -> str:
-    """matrices.js without its indentation and comments."""
-    source = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    found = (line.split(" // ")[0].strip() for line in source.splitlines())
-    return "\n".join(line for line in found if line and not line.startswith("//"))

@@ -1,7 +1,7 @@
 """The panels of a replay: numbers checked, rounded and given round ticks.
 
-A panel is the one source of both drawings, the still and GIF (figures.py) and the player
-(replay.js). Nothing here draws; use these through lib.figures.
+A panel is the one source of both drawings, the still and GIF (replay.py) and the player
+(replay.js). Nothing here draws.
 """
 
 from collections.abc import Mapping, Sequence
