@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_all_words_stand_in_the_picture_and_apart(draw):
 def test_rows_go_down_and_are_centred(draw):
     at = frames(draw(ROWS, ARROWS, **REST))
     column = [at[name] for name in ("x", "W_K", "scores", "weighted\naverage", "+")]
-    for above, below in zip(column, column[1:], strict=False):
+    for above, below in pairwise(column):
         assert above[1] > below[3]
     middle = {name: (left + right) / 2 for name, (left, _, right, _) in at.items()}
     assert middle["W_Q"] < middle["W_K"] < middle["W_V"]
