@@ -4,25 +4,17 @@ The kept notebooks feed the site's test, so one execution serves both.
 """
 
 import base64
-import io
 import json
-import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
+from compare import html_differs, picture_differs
 from nbval.plugin import IPyNbCell
-from PIL import Image, ImageSequence
-from scipy.ndimage import uniform_filter
 
 from notebooks import DATA_TAGS, KEY
-
-PICTURE_MEAN = 2.0  # mean absolute difference of a whole picture, of 255
-PICTURE_TILE = 6.0  # the same in any 16 x 16 tile: a changed digit shows here
-NUMBERS = 0.02  # of a replay's values, relative to the largest
 
 
 def pytest_addoption(parser):
@@ -75,9 +67,9 @@ def _differences(cell, now, stored):
         return f"outputs {kinds[0]}, stored {kinds[1]}"
     for (kind, new), (_, old) in zip(now, stored, strict=True):
         if kind in ("image/png", "image/gif"):
-            problem = _picture_differs(base64.b64decode(new), base64.b64decode(old))
+            problem = picture_differs(base64.b64decode(new), base64.b64decode(old))
         elif kind == "text/html":
-            problem = _html_differs(cell.sanitize(new), cell.sanitize(old))
+            problem = html_differs(cell.sanitize(new), cell.sanitize(old))
         elif cell.sanitize(new) != cell.sanitize(old):
             problem = f"now:\n{new}\nstored:\n{old}"
         else:
@@ -101,78 +93,6 @@ def _flat(outputs):
                 if not (kind == "text/plain" and drawn):  # a name such as <Figure …>
                     value = data[kind]
                     yield kind, value if isinstance(value, str) else json.dumps(value)
-
-
-def _picture_differs(new: bytes, old: bytes):
-    if new == old:
-        return None
-    with Image.open(io.BytesIO(new)) as a, Image.open(io.BytesIO(old)) as b:
-        if getattr(a, "n_frames", 1) != getattr(b, "n_frames", 1):
-            return "another number of frames"
-        for number, frames in enumerate(
-            zip(ImageSequence.Iterator(a), ImageSequence.Iterator(b), strict=True)
-        ):
-            x, y = (np.asarray(f.convert("RGB"), dtype=np.float32) for f in frames)
-            if x.shape != y.shape:
-                return f"size {x.shape}, stored {y.shape}"
-            gap = np.abs(x - y).mean(axis=2)
-            tile = uniform_filter(gap, 16, mode="constant").max()
-            if gap.mean() > PICTURE_MEAN or tile > PICTURE_TILE:
-                return f"frame {number}: mean {gap.mean():.2f}, worst tile {tile:.1f} of 255"
-    return None
-
-
-# What a replay's HTML holds beside its script: a digest, a still and the numbers.
-DIGEST = re.compile(r'(?<=data-key=")[0-9a-f]+|(?<=\}\)\(")[0-9a-f]+(?=", \{)')
-PIECES = re.compile(
-    r"data:image/png;base64,(?P<png>[A-Za-z0-9+/=]+)"
-    r'|(?<=\}\)\("…", )(?P<json>\{.*\})(?=\);?\s*</script>)'
-)
-
-
-def _html_differs(new: str, old: str):
-    """Text exactly, embedded pictures and a replay's numbers within a tolerance."""
-    if new == old:
-        return None
-    new, old = DIGEST.sub("…", new), DIGEST.sub("…", old)
-    a, b = list(PIECES.finditer(new)), list(PIECES.finditer(old))
-    texts = [PIECES.sub("…", text) for text in (new, old)]
-    if texts[0] != texts[1] or len(a) != len(b):
-        return f"now:\n{texts[0][:2000]}\nstored:\n{texts[1][:2000]}"
-    for x, y in zip(a, b, strict=True):
-        if x["png"] and y["png"]:
-            problem = _picture_differs(
-                base64.b64decode(x["png"]), base64.b64decode(y["png"])
-            )
-        else:
-            problem = _json_differs(json.loads(x["json"]), json.loads(y["json"]))
-        if problem:
-            return problem
-    return None
-
-
-def _json_differs(new, old):
-    new, old = list(_leaves(new)), list(_leaves(old))
-    scale = max((abs(v) for v in old if isinstance(v, float)), default=1.0)
-    if len(new) != len(old):
-        return "another number of values"
-    for x, y in zip(new, old, strict=True):
-        both = isinstance(x, float) and isinstance(y, float)
-        if (both and abs(x - y) > NUMBERS * scale) or (not both and x != y):
-            return f"{x!r}, stored {y!r}"
-    return None
-
-
-def _leaves(value):
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner)
-    else:
-        yield float(value) if isinstance(value, int | float) else value
 
 
 IPyNbCell.compare_outputs = compare

@@ -55,7 +55,7 @@ VARIANTS = {  # name: (the cells to keep, what their code is now, what nbval mus
     "changed-digit-in-a-picture": ([PICTURE], {"digit": 8}, "worst tile"),
     "changed-number": ([TEXT], {"text": "43"}, "43"),
     "changed-word": ([REPLAY], {"word": "as it is"}, "as it is"),
-    "changed-replay": ([REPLAY], {"value": 2.5}, "2.5, stored 2.0"),
+    "changed-replay": ([REPLAY], {"value": 2.5}, "panels.0.frames.0.1: 2.5, stored 2"),
     "changed-rows": ([LOADER], {"rows": 8}, "8 rows"),
     "lesser-data": ([LOADER], {"rows": 3, "full": False}, None),
     "unneeded-tag": ([LOADER], {"full": False}, "is not needed"),
