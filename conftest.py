@@ -3,7 +3,6 @@
 The kept notebooks feed the site's test, so one execution serves both.
 """
 
-import base64
 import json
 from collections import Counter
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from compare import html_differs, picture_differs
+from compare import differs
 from nbval.plugin import IPyNbCell
 
 from notebooks import DATA_TAGS, KEY
@@ -66,14 +65,7 @@ def _differences(cell, now, stored):
     if kinds[0] != kinds[1]:
         return f"outputs {kinds[0]}, stored {kinds[1]}"
     for (kind, new), (_, old) in zip(now, stored, strict=True):
-        if kind in ("image/png", "image/gif"):
-            problem = picture_differs(base64.b64decode(new), base64.b64decode(old))
-        elif kind == "text/html":
-            problem = html_differs(cell.sanitize(new), cell.sanitize(old))
-        elif cell.sanitize(new) != cell.sanitize(old):
-            problem = f"now:\n{new}\nstored:\n{old}"
-        else:
-            continue
+        problem = differs(kind, cell.sanitize(new), cell.sanitize(old))
         if problem:
             return f"{kind} differs. {problem}"
     return None

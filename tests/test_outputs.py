@@ -1,5 +1,7 @@
 """The comparison of stored outputs can fail, and the fingerprint tells what changed."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -9,9 +11,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 import notebooks
 
@@ -178,3 +182,50 @@ def test_full_outputs_are_not_replaced_by_lesser_ones(tmp_path):
     notebooks.write(path, notebook(full=False))
     notebooks.store(path, notebook(full=True))  # the better may replace the lesser
     assert json.loads(path.read_text())["metadata"]["glassbox"]["data"]["livedoor"]
+
+
+def _drawing(kind, shift=0):
+    """A picture, base64; `shift` levels brighter."""
+    levels = np.linspace(40, 200, 64 * 64).reshape(64, 64) + shift
+    image, file = Image.fromarray(levels.astype(np.uint8)), io.BytesIO()
+    image.save(file, kind)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _frame(value):
+    data = json.dumps({"labels": ["a", "b"], "frames": [[0.5], [value]]})
+    key = f"{int(value * 1e6):012x}"  # as a digest of the numbers
+    script = f'<script>\n(function () {{}})("{key}", {data});\n</script>'
+    return f'<div data-replay="{key}">\n{script}\n</div>'
+
+
+DRAWN = {  # kind: (stored, the same in other bytes, changed)
+    "image/png": (_drawing("png"), _drawing("png", 1), _drawing("png", 20)),
+    "image/gif": (_drawing("gif"), _drawing("gif", 1), _drawing("gif", 20)),
+    "text/html": (_frame(1.0), _frame(1.0001), _frame(-1.0)),
+    "text/plain": ("accuracy 0.81", "accuracy 0.82", "accuracy 0.90"),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_refresh_keeps_the_bytes_of_an_unchanged_drawing(kind, tmp_path):
+    path = tmp_path / "chapter.ipynb"
+
+    def notebook(drawn, run):
+        cells = [new_code_cell("draw()", id="figure")]
+        if run:  # a cell added before it
+            cells.insert(0, new_code_cell("prepare()", id="new"))
+        cells[-1].outputs = [new_output("display_data", {kind: drawn})]
+        made = new_notebook(cells=cells)
+        made.metadata[notebooks.KEY] = {"fingerprint": f"of run {run}", "data": {}}
+        return made
+
+    first, near, other = DRAWN[kind]
+    assert len({first, near, other}) == 3
+    notebooks.write(path, notebook(first, 0))
+    kept = near if kind == "text/plain" else first
+    for run, drawn, wanted in ((1, near, kept), (2, other, other)):
+        notebooks.store(path, notebook(drawn, run))
+        found = nbformat.read(path, as_version=4)
+        assert found.cells[-1].outputs[0].data[kind] == wanted
+        assert found.metadata[notebooks.KEY]["fingerprint"] == f"of run {run}"

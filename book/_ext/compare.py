@@ -21,11 +21,17 @@ GIVEN = {"x", "edges"}  # where numbers stand, not what was measured: to the las
 MIXED = {"marks"}  # each column belongs to a curve of its own
 
 
-def picture_differs(new: bytes, old: bytes):
-    """Each frame nearly the same, as a whole and in each of its corners.
+def differs(kind: str, new: str, old: str):
+    """What differs first between two outputs of a cell of one MIME type, or None."""
+    if kind in ("image/png", "image/gif"):
+        return picture_differs(base64.b64decode(new), base64.b64decode(old))
+    if kind == "text/html":
+        return html_differs(new, old)
+    return None if new == old else f"now:\n{new}\nstored:\n{old}"
 
-    Like the two below, it says what differs first, or None.
-    """
+
+def picture_differs(new: bytes, old: bytes):
+    """Each frame nearly the same, as a whole and in each of its corners."""
     if new == old:
         return None
     with Image.open(io.BytesIO(new)) as a, Image.open(io.BytesIO(old)) as b:

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
+from compare import differs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
@@ -165,7 +166,8 @@ class Refused(Exception):
 
 def store(path: Path, notebook) -> None:
     """Write the notebook in place, unless its outputs come from lesser data."""
-    before = nbformat.read(path, as_version=4).metadata.get(KEY, {}).get("data", {})
+    stored = nbformat.read(path, as_version=4)
+    before = stored.metadata.get(KEY, {}).get("data", {})
     now = notebook.metadata[KEY]["data"]
     lost = [name for name, full in before.items() if full and not now.get(name, True)]
     if lost:
@@ -178,7 +180,22 @@ def store(path: Path, notebook) -> None:
             f"kept as it was. The full {', '.join(lost)} did not answer, only the embedded"
             f" default; these outputs need it: {'; '.join(cells)}. Try HUB=<folder>."
         )
+    keep_unchanged(notebook, stored)
     write(path, notebook)
+
+
+def keep_unchanged(notebook, stored) -> None:
+    """Give a drawing that the comparison calls equal its stored bytes.
+
+    Otherwise each change in lib would write every figure into the history again.
+    """
+    outputs = {cell.id: cell.get("outputs", []) for cell in stored.cells}
+    for cell in notebook.cells:
+        pairs = zip(cell.get("outputs", []), outputs.get(cell.id, []), strict=False)
+        for new, old in pairs:
+            for kind in new.get("data", {}).keys() & old.get("data", {}).keys():
+                if not differs(kind, new.data[kind], old.data[kind]):
+                    new.data[kind] = old.data[kind]
 
 
 def write(path: Path, notebook) -> None:
