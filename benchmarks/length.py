@@ -5,20 +5,15 @@ block global, each way. Process time, one thread, the methods of a length interl
 """
 
 import functools
-import json
-import platform
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from torch.profiler import profile
 from tqdm import tqdm
 from transformers import BigBirdConfig, LongformerConfig
 from transformers.models.big_bird.modeling_big_bird import (
@@ -27,6 +22,7 @@ from transformers.models.big_bird.modeling_big_bird import (
 )
 from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
 
+from lib import runtime
 from lib.attention import attention, join_heads, split_heads
 from lib.sparse import pattern, random_blocks, sparse_attention
 
@@ -193,25 +189,6 @@ def step(function: Callable, tensors: list[Tensor], backward: bool) -> Callable:
     return call
 
 
-def peak(call: Callable) -> float:
-    """The most that torch holds during a call beyond what it held, in MB of 10⁶ bytes.
-
-    By the allocations that the profiler records: the same number in every run. The
-    output does not count.
-    """
-    with profile(profile_memory=True) as recorded:
-        output = call()
-    held = output.untyped_storage().nbytes()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trace.json"
-        recorded.export_chrome_trace(str(file))
-        events = json.loads(file.read_text("utf8"))["traceEvents"]
-    events = [e for e in events if e["name"] == "[memory]"]
-    events.sort(key=lambda e: e["ts"])
-    sizes = np.cumsum([e["args"]["Bytes"] for e in events])
-    return round(float(max(sizes.max(), held) - held) / 1e6, 2)
-
-
 def measure(T: int, backward: bool) -> dict[str, dict]:
     """Each method at one length: its times in ms, its peak, its ratios with ours."""
     made = methods(T, backward)
@@ -229,7 +206,7 @@ def measure(T: int, backward: bool) -> dict[str, dict]:
     for name, spent in times.items():
         low, middle, high = np.percentile(spent, (25, 50, 75)).round(2).tolist()
         found[name] = {"ms": middle, "quartiles": [low, high]}
-        found[name]["mb"] = None if name == "flex" else peak(calls[name])
+        found[name]["mb"] = None if name == "flex" else runtime.peak(calls[name])
         if name in PAIRS:
             ratios = np.divide(spent, times[PAIRS[name]])
             low, middle, high = np.percentile(ratios, (25, 50, 75)).round(2).tolist()
@@ -255,14 +232,6 @@ def error(T: int = 1024) -> float:
     return float((sparse_attention(*three, **options) - dense).abs().max())
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.split(": ")[1] for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def study() -> dict:
     """What `weights.trace("bench")["attention"]` holds."""
     torch.manual_seed(0)
@@ -274,7 +243,7 @@ def study() -> dict:
             "window": WINDOW,
             "global_tokens": len(GLOBAL),
             "runs": RUNS,
-            "cpu": processor(),
+            "cpu": runtime.processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },

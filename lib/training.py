@@ -404,14 +404,17 @@ def arguments(
 
 
 def kept(folder: Path, key: str, job: Callable[[], Any]) -> Any:
-    """What `job` gives, as JSON, from `<folder>/<key>.json` if it was computed before."""
-    path = Path(folder) / f"{key}.json"
+    """What `job` gives, from `<folder>/<key>.pt` if it was computed before.
+
+    Tensors, numbers and text, in lists, tuples and dicts; nothing else is read back.
+    """
+    path = Path(folder) / f"{key}.pt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(job(), ensure_ascii=False), encoding="utf8")
+        torch.save(job(), partial)
         os.replace(partial, path)
-    return json.loads(path.read_text(encoding="utf8"))
+    return torch.load(path, weights_only=True)
 
 
 def digest(config: Any) -> str:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.length import peak, step
+from benchmarks.length import step
+from lib import runtime
 from lib.attention import attention
 from lib.sparse import pattern, random_blocks, sparse_attention
 
@@ -110,8 +111,8 @@ def test_the_memory_grows_with_the_length_and_not_with_its_square():
     for T in (4096, 8192, 16_384):
         three = [torch.randn(1, 4, T, 64) for _ in range(3)]
         attend = partial(sparse_attention, global_tokens=range(64))
-        found["forward"][T] = peak(step(attend, three, False))
-        found["backward"][T] = peak(step(attend, three, True))
+        found["forward"][T] = runtime.peak(step(attend, three, False))
+        found["backward"][T] = runtime.peak(step(attend, three, True))
     assert found["forward"][16_384] <= 25  # MB; dense with a mask: more than 1,000
     for sizes in found.values():
         assert sizes[16_384] <= 2.2 * sizes[8192] <= 2.2**2 * sizes[4096]

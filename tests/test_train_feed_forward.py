@@ -25,30 +25,9 @@ def tiny(monkeypatch):
     return splits
 
 
-def without_times(trace):
-    for cell in trace["comparison"]:
-        assert len(cell.pop("cpu_seconds")) == 2
-    trace["shipped"].pop("cpu_seconds")
-    return trace
-
-
-def test_a_killed_study_goes_on_to_the_same_result(tiny, monkeypatch, tmp_path):
-    tensors, trace = study.study(tmp_path / "whole")
-    train, calls = study.train, []
-
-    def dies(*arguments):
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        calls.append(arguments)
-        return train(*arguments)
-
-    monkeypatch.setattr(study, "train", dies)
-    with pytest.raises(KeyboardInterrupt):
-        study.study(tmp_path / "killed")
-    monkeypatch.setattr(study, "train", train)
-    again, second = study.study(tmp_path / "killed")
-    assert without_times(second) == without_times(trace)
-    assert all(torch.equal(again[key], tensors[key]) for key in tensors)
+def test_a_killed_study_goes_on_to_the_same_result(tiny, goes_on):
+    _, trace = goes_on(study.study, study, "train", stops=[6])
+    assert all(len(cell["cpu_seconds"]) == 2 for cell in trace["comparison"])
 
 
 def test_rates_are_chosen_on_the_validation_split_alone(tiny, monkeypatch, tmp_path):

@@ -124,28 +124,13 @@ def test_groups_add_up(exam):
     assert unigram["all"]["loss"] < math.log(8001)
 
 
-def test_a_killed_study_goes_on_to_the_same_result(tiny, articles, exam, tmp_path):
-    def timeless(runs):
-        return [
-            {k: v for k, v in run.items() if k not in ("cpu_seconds", "with_judging")}
-            for run in runs
-        ]
-
-    whole = study.ablation(4, (0,), articles, exam, tmp_path / "whole")
-    fit, calls = study.training.fit, []
-
-    def dies(*arguments, **keywords):
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(0)
-        return fit(*arguments, **keywords)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study.training, "fit", dies)
-        with pytest.raises(KeyboardInterrupt):
-            study.ablation(4, (0,), articles, exam, tmp_path / "killed")
-    again = study.ablation(4, (0,), articles, exam, tmp_path / "killed")
-    assert timeless(again) == timeless(whole)
+def test_a_killed_study_goes_on_to_the_same_result(tiny, articles, exam, goes_on):
+    whole = goes_on(
+        lambda folder: study.ablation(4, (0,), articles, exam, folder),
+        study.training,
+        "fit",
+        stops=[2],
+    )
     assert [run["name"] for run in whole] == ["hybrid", "Post-LN"]
 
 

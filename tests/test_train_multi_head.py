@@ -45,26 +45,9 @@ def test_what_is_right_is_counted(monkeypatch):
     assert differ == 0  # 1 and 6 back are then two symbols, and one of them is said
 
 
-def test_a_killed_study_goes_on_to_the_same_result(tiny, monkeypatch, tmp_path):
-    tensors, trace = study.study(tmp_path / "whole")
-    train, calls = study.train, []
-
-    def dies(*arguments):
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        calls.append(arguments)
-        return train(*arguments)
-
-    monkeypatch.setattr(study, "train", dies)
-    with pytest.raises(KeyboardInterrupt):
-        study.study(tmp_path / "killed")
-    monkeypatch.setattr(study, "train", train)
-    again, second = study.study(tmp_path / "killed")
-    assert second == trace and list(trace) == list(TINY)
-    assert again.keys() == tensors.keys()
-    assert all(torch.equal(again[key], tensors[key]) for key in tensors)
-    monkeypatch.setattr(study, "train", lambda *_: pytest.fail("trained again"))
-    assert study.study(tmp_path / "killed")[1] == trace
+def test_a_killed_study_goes_on_to_the_same_result(tiny, goes_on):
+    _, trace = goes_on(study.study, study, "train", stops=[5])
+    assert list(trace) == list(TINY)
 
 
 def test_warm_up_and_fall_of_the_rate(monkeypatch):

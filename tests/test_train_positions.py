@@ -24,30 +24,10 @@ def tiny(monkeypatch):
     return ids
 
 
-def timeless(trace):
-    if isinstance(trace, dict):
-        return {k: timeless(v) for k, v in trace.items() if k != "cpu_seconds"}
-    return [timeless(v) for v in trace] if isinstance(trace, list | tuple) else trace
-
-
-def test_killed_and_resumed_is_the_same(tiny, monkeypatch, tmp_path):
-    whole = bench.study(tmp_path / "whole")
-    real, done = bench.run, []
-
-    def killed(*job):
-        if len(done) == 5:
-            raise KeyboardInterrupt
-        done.append(job)
-        return real(*job)
-
-    monkeypatch.setattr(bench, "run", killed)
-    with pytest.raises(KeyboardInterrupt):
-        bench.study(tmp_path / "resumed")
-    monkeypatch.setattr(bench, "run", real)
-    assert timeless(bench.study(tmp_path / "resumed")) == timeless(whole)
-    assert len(list((tmp_path / "resumed").rglob("run-*.json"))) == 2 * len(
-        bench.SCHEMES
-    )
+def test_a_killed_study_goes_on_to_the_same_result(tiny, goes_on):
+    trace = goes_on(bench.study, bench, "run", stops=[6])
+    runs = [len(found["runs"]) for found in trace["schemes"].values()]
+    assert runs == [2] * len(bench.SCHEMES)
 
 
 def test_what_the_trace_holds(tiny, tmp_path):

@@ -441,10 +441,11 @@ def test_arguments():
 
 
 def test_kept_runs_once(tmp_path):
-    jobs = iter([{"語": 1}, {"語": 2}])
+    jobs = iter([{"語": 1, "w": torch.ones(2)}, {"語": 2}])
     for _ in range(2):
-        assert training.kept(tmp_path / "new", "a", lambda: next(jobs)) == {"語": 1}
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
+        found = training.kept(tmp_path / "new", "a-0.5", lambda: next(jobs))
+        assert found["語"] == 1 and found["w"].equal(torch.ones(2))
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a-0.5.pt"]
     assert training.digest({"a": 1, "b": 2}) == training.digest({"b": 2, "a": 1})
     assert training.digest({"a": 1}) != training.digest({"a": 2})
 

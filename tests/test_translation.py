@@ -64,42 +64,16 @@ def test_an_epoch_has_each_pair_once_and_batches_of_like_length(processor, split
         assert ((target == PAD).sum() / target.numel()) < 0.2
 
 
-def study(folder, splits, monkeypatch):
-    facts = {"name": "grammar", "licence": "CC BY 4.0", "is_full": False}
+def test_a_killed_study_goes_on_to_the_same_result(splits, monkeypatch, goes_on):
     fit = functools.partial(training.fit, save_every=0.0)
     monkeypatch.setattr(translation.training, "fit", fit)
-    return translation.study(splits, facts, TINY, folder)
-
-
-def timeless(found):
-    """A trace or card without the seconds that it took."""
-    if isinstance(found, dict):
-        return {k: timeless(v) for k, v in found.items() if "seconds" not in k}
-    return [timeless(v) for v in found] if isinstance(found, list) else found
-
-
-def test_a_killed_study_goes_on_with_the_same_result(tmp_path, splits, monkeypatch):
-    with monkeypatch.context() as patch:
-        card, tensors, trace, model = study(tmp_path / "whole", splits, patch)
-    asked = 0
-    plain = translation.Batches.__call__
-
-    def interrupted(self, step, generator=None):
-        nonlocal asked
-        asked += 1
-        if asked in (4, 10, 18):  # in each trial, and in the run
-            raise KeyboardInterrupt
-        return plain(self, step, generator)
-
-    monkeypatch.setattr(translation.Batches, "__call__", interrupted)
-    for _ in range(3):
-        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-            study(tmp_path / "killed", splits, patch)
-    again = study(tmp_path / "killed", splits, monkeypatch)
-    assert again[3] == model
-    assert timeless(again[2]) == timeless(trace)
-    assert all(torch.equal(again[1][k], tensors[k]) for k in tensors)
-    assert again[0]["config"] == card["config"]
+    facts = {"name": "grammar", "licence": "CC BY 4.0", "is_full": False}
+    _, _, trace, _ = goes_on(
+        lambda folder: translation.study(splits, facts, TINY, folder),
+        translation.Batches,
+        "__call__",
+        stops=[4, 10, 18],  # in each trial, and in the run
+    )
     # What a page relies on.
     assert trace["chosen"] in trace["tried"]
     assert trace["test"]["systems"]["beam"]["BLEU"]["interval"] >= 0

@@ -20,9 +20,7 @@ Every finished run is a file under `_build/train/feed-forward/`, so a killed com
 goes on where it was.
 """
 
-import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -289,18 +287,8 @@ def one_run(splits, expansion, gated, residual, rate, seed, scored: str) -> dict
     }
 
 
-def finished(path: Path, job) -> dict:
-    """The result of `job`, kept in a file, or what an earlier command kept there."""
-    if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(job()))
-        os.replace(partial, path)
-    return json.loads(path.read_text())
-
-
 def ship(splits, folder: Path) -> tuple[dict, dict]:
     """Train the shipped model; its float16 tensors and its record."""
-    store = folder / "shipped.pt"
     model = shipped_model(SHIPPED_SEED)
 
     def job():
@@ -313,14 +301,11 @@ def ship(splits, folder: Path) -> tuple[dict, dict]:
             SHIPPED_RATE,
             SHIPPED_SEED,
         )
-        torch.save(model.state_dict(), store)
-        return {
-            "curve": curve,
-            "cpu_seconds": round(time.process_time() - start, 1),
-        }
+        seconds = round(time.process_time() - start, 1)
+        return {"curve": curve, "cpu_seconds": seconds}, model.state_dict()
 
-    record = finished(folder / "shipped.json", job)
-    model.load_state_dict(torch.load(store, weights_only=True))
+    record, state = training.kept(folder, "shipped", job)
+    model.load_state_dict(state)
     tensors = {}
     for name, net in (("start", shipped_model(SHIPPED_SEED)), ("trained", model)):
         for key, tensor in as_language_model(net).state_dict().items():
@@ -334,16 +319,14 @@ def ship(splits, folder: Path) -> tuple[dict, dict]:
 def study(folder: Path) -> tuple[dict, dict]:
     """Run what is missing; the tensors of the shipped model and the trace."""
     folder = folder / training.digest(CONFIG)  # another study, other files
-    folder.mkdir(parents=True, exist_ok=True)
     letters, splits = text_splits()
     tensors, shipped = ship(splits, folder)
 
     def run(setting, rate, seed, scored):
         expansion, gated, residual = setting
         key = f"{expansion}-{gated:d}-{residual:d}-{rate:g}-{seed}-{scored}"
-        return finished(
-            folder / f"{key}.json",
-            lambda: one_run(splits, *setting, rate, seed, scored),
+        return training.kept(
+            folder, key, lambda: one_run(splits, *setting, rate, seed, scored)
         )
 
     comparison = []

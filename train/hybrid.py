@@ -31,8 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.length import peak, processor
-from lib import tokenizers, training, weights
+from lib import runtime, tokenizers, training, weights
 from lib.data.livedoor import livedoor
 from lib.models.masked import MaskedLanguageModel
 from lib.sparse import pattern
@@ -288,7 +287,7 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
     Full and hybrid in turn in one process, process time, medians and quartiles. The
     memory is the most that torch holds at once beyond the model itself, in MB.
     """
-    found = {"lengths": lengths, "runs": runs, "cpu": processor()}
+    found = {"lengths": lengths, "runs": runs, "cpu": runtime.processor()}
     for name in ("full", "hybrid"):
         found[name] = {"tokens_per_second": [], "quartiles": [], "peak_mb": []}
     models = {n: MaskedLanguageModel(**MODEL | CHANGES[n]) for n in ("full", "hybrid")}
@@ -315,7 +314,7 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
             found[name]["tokens_per_second"].append(round(middle))
             found[name]["quartiles"].append([round(low), round(high)])
             model.zero_grad()
-            found[name]["peak_mb"].append(peak(partial(step, model)))
+            found[name]["peak_mb"].append(runtime.peak(partial(step, model)))
     return found
 
 

@@ -18,7 +18,6 @@ Every finished run is a file under `_build/train/multi-head/`, so a killed comma
 on where it was.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -131,25 +130,15 @@ def measure(model: Echo, seed: int) -> list[float]:
     return [round(x, 4) for x in found]
 
 
-def once(folder: Path, name: str, make):
-    """What `make` gives, or what it gave when this was run before."""
-    file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.pt"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(make(), file.with_suffix(".part"))
-        file.with_suffix(".part").replace(file)
-    return torch.load(file, weights_only=True)
-
-
 def run(folder: Path, shape: tuple, schedule: tuple, seed: int, sequences_of: int):
     """The measures and the weights of one run, from its file if it was run before."""
 
-    def make():
+    def job():
         model = train(shape, schedule, seed)
         return measure(model, sequences_of), model.state_dict()
 
-    name = json.dumps([BATCH, *shape, *schedule, seed, sequences_of])
-    return once(folder, name, make)
+    what = [BATCH, *shape, *schedule, seed, sequences_of]
+    return training.kept(folder, training.digest(what), job)
 
 
 def search(folder: Path, shape: tuple) -> tuple[tuple, list]:
