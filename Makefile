@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 WITH_HUB = $(if $(HUB),$(BIN)/python tests/hub.py "$(HUB)" --)
 NOTEBOOKS := $(BIN)/python book/_ext/notebooks.py --workers $(WORKERS)
 
-.PHONY: help book test refresh lab bench train lighthouse clean
+.PHONY: help book test refresh lab bench lighthouse address train clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -43,6 +43,9 @@ bench: .venv/.ready  ## measure against peers, write checkpoints/bench
 
 lighthouse: .venv/.ready  ## Lighthouse, mobile, on a chapter of the built site, or SITE=<folder>
 	$(BIN)/python tests/site/lighthouse.py $(or $(SITE),_build/html)
+
+address: .venv/.ready  ## set the book's address: REPO=https://github.com/<owner>/<name> SITE=<url>
+	$(BIN)/python book/_ext/address.py "$(REPO)" "$(SITE)"
 
 train: .venv/.ready  ## make the shipped checkpoints again, or NAME=<name>
 	set -e; for name in $(or $(NAME),$(patsubst train/%.py,%,$(wildcard train/[a-z]*.py))); do \

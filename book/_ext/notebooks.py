@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A cell with such a tag depends on that data set.
 DATA_TAGS = {"cifar10", "livedoor", "multi30k", "tiny-shakespeare"}
 KEY = "glassbox"
+ADDRESS = re.compile(r"(?<=@ git\+)https://[^\s\"']+")
 TIMEOUT = 300  # seconds a cell
 
 
@@ -44,10 +45,11 @@ def paths() -> list[Path]:
 def fingerprint(notebook) -> str:
     """Digest of the cells, the lib files they import, the checkpoints and the pins.
 
-    The data sets asked for stand in the cells and in lib; who answered is left out.
+    The data sets asked for stand in the cells and in lib; who answered is left out, and
+    so is the address that Colab installs the book from.
     """
     cells = [
-        [cell.source, sorted(cell.metadata.get("tags", []))]
+        [ADDRESS.sub("", cell.source), sorted(cell.metadata.get("tags", []))]
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
