@@ -25,7 +25,11 @@ def attention(
     Returns:
         output (..., Tq, dv) and weights (..., Tq, Tk). Each row of the weights sums
         to 1 and is exactly 0 where the mask is False. A query that may attend to no key
-        at all has weights, output and gradients of 0, as in torch's own function.
+        at all has weights, output and gradients of 0, as in torch's own function. Half
+        precision is computed in float32 and rounded once.
+
+    A masked *key* may hold anything, NaN included. A masked *value* is multiplied by 0,
+    as in torch: NaN or infinity there reaches the output.
 
     Raises:
         TypeError: an argument is not a tensor, query, key and value are not of one
@@ -36,14 +40,17 @@ def attention(
     `scaled_dot_product_attention` in values and gradients.
     """
     _check(query, key, value, mask)
+    dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
+    query, key, value = query.to(wide), key.to(wide), value.to(wide)
     scores = query @ key.mT / query.shape[-1] ** 0.5  # (..., Tq, Tk)
     if mask is None:
         weights = scores.softmax(-1)  # (..., Tq, Tk)
     else:
-        scores = scores.masked_fill(~mask, float("-inf"))  # (..., Tq, Tk)
-        # The second fill changes only rows without any key, which softmax leaves nan.
+        # In a row without any key it is 0: the softmax of −∞ alone would be NaN.
+        refused = torch.where(mask.any(-1, keepdim=True), float("-inf"), 0.0).to(wide)
+        scores = torch.where(mask, scores, refused)  # (..., Tq, Tk)
         weights = scores.softmax(-1).masked_fill(~mask, 0.0)  # (..., Tq, Tk)
-    return weights @ value, weights
+    return (weights @ value).to(dtype), weights.to(dtype)
 
 
 def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
@@ -160,11 +167,14 @@ def rollout(weights: list[Tensor]) -> Tensor:
     """
     if not weights:
         raise ValueError("weights: got no layer, wants at least one")
-    here = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype)  # (T, T)
+    dtype = weights[0].dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    here = torch.eye(weights[0].shape[-1], dtype=wide)  # (T, T)
     reached = here.to(weights[0].device)
     for layer in weights:
-        reached = (layer.mean(1) + here.to(layer.device)) / 2 @ reached  # (B, T, T)
-    return reached
+        mean = layer.to(wide).mean(1)  # (B, T, T)
+        reached = (mean + here.to(layer.device)) / 2 @ reached  # (B, T, T)
+    return reached.to(dtype)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

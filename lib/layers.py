@@ -33,7 +33,8 @@ class LayerNorm(nn.Module):
     `y = γ (x − μ) / √(σ² + ε) + β`, where μ and σ² (the biased variance) are those of
     the token's own D features. They are computed again on every call, in training and
     at inference alike; only γ (`weight`) and β (`bias`) are learned. The names are
-    those of `torch.nn.LayerNorm`, so its state dict loads here.
+    those of `torch.nn.LayerNorm`, so its state dict loads here. Half precision is
+    computed in float32 and rounded once, as in torch: 256² is no float16.
 
     Args: `features`, the width D of the last axis; `eps`, in squared units of x.
     Shapes: (..., D) -> (..., D). Raises ValueError for a width other than D, a width
@@ -50,16 +51,18 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _check_width(x, self.weight.shape[0])
-        centred = x - x.mean(-1, keepdim=True)  # (..., D)
+        wide = _wide(x)  # (..., D)
+        centred = wide - wide.mean(-1, keepdim=True)  # (..., D)
         variance = centred.square().mean(-1, keepdim=True)  # (..., 1), biased
-        return self.weight * centred * torch.rsqrt(variance + self.eps) + self.bias
+        y = self.weight * centred * torch.rsqrt(variance + self.eps) + self.bias
+        return y.to(torch.promote_types(x.dtype, self.weight.dtype))
 
 
 class RMSNorm(nn.Module):
     """Divide each token by the root of the mean square of its features; scale by γ.
 
     `y = γ x / √(mean(x²) + ε)`: no mean is subtracted and there is no shift. The
-    parameter has the name of `torch.nn.RMSNorm`'s.
+    parameter has the name of `torch.nn.RMSNorm`'s. Half precision as `LayerNorm`.
 
     Args: `features`, the width D of the last axis; `eps`, in squared units of x (where
     `torch.nn.RMSNorm` is given no eps it takes the machine epsilon of x's type).
@@ -75,8 +78,15 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _check_width(x, self.weight.shape[0])
-        mean_square = x.square().mean(-1, keepdim=True)  # (..., 1)
-        return self.weight * x * torch.rsqrt(mean_square + self.eps)
+        wide = _wide(x)  # (..., D)
+        mean_square = wide.square().mean(-1, keepdim=True)  # (..., 1)
+        y = self.weight * wide * torch.rsqrt(mean_square + self.eps)
+        return y.to(torch.promote_types(x.dtype, self.weight.dtype))
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """x in float32 at least: sums and squares of half precision overflow or round."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Residual(nn.Module):
@@ -118,7 +128,8 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     Shapes: any, kept. Equal to `torch.nn.functional.gelu`.
     Source: Hendrycks and Gimpel (2016), arXiv:1606.08415.
     """
-    return x * (1 + torch.erf(x / 2**0.5)) / 2
+    wide = _wide(x)
+    return (wide * (1 + torch.erf(wide / 2**0.5)) / 2).to(x.dtype)
 
 
 def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
@@ -128,8 +139,9 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     (`gelu_new` in `transformers`, `approximate="tanh"` in torch).
     Shapes: any, kept. Source: Hendrycks and Gimpel (2016), section 2.
     """
-    inner = (2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)
-    return x * (1 + torch.tanh(inner)) / 2
+    wide = _wide(x)
+    inner = (2 / math.pi) ** 0.5 * (wide + 0.044715 * wide**3)
+    return (wide * (1 + torch.tanh(inner)) / 2).to(x.dtype)
 
 
 def _check_hidden(d_model: int, hidden: int) -> None:

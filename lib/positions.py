@@ -44,16 +44,18 @@ def sinusoidal(
     """The waves: `PE(p, 2i) = sin(p / base^(2i/D))`, `PE(p, 2i+1) = cos(…)`.
 
     Args: `positions`, whole numbers from 0, of any shape, or a number T that stands for
-    0 … T−1; `d_model`, the even width D. Angles are computed in float64.
+    0 … T−1; `d_model`, the even width D. Angles are computed in float64, on the CPU:
+    not every device has that type.
     Returns: (..., D), of `dtype`, on the device of `positions`.
     Raises: ValueError for an odd width or a negative position, TypeError for positions
     that are not whole numbers.
     Source: Vaswani et al. (2017), section 3.5.
     """
     positions = _checked(positions)
-    frequencies = rope_frequencies(d_model, base, name="d_model").to(positions.device)
-    angles = positions[..., None] * frequencies  # (..., D/2)
-    return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2).to(dtype)
+    frequencies = rope_frequencies(d_model, base, name="d_model")  # (D/2,)
+    angles = positions.cpu()[..., None] * frequencies  # (..., D/2)
+    waves = torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)  # (..., D)
+    return waves.to(dtype).to(positions.device)
 
 
 class Learned(nn.Module):
@@ -116,8 +118,9 @@ class Shaw(nn.Module):
                 f"distance: got {distance.shape[0]} rows, wants {query.shape[-2]}"
             )
         column = distance.clamp(-self.reach, self.reach) + self.reach  # (Tq, Tk)
-        met = query @ self.weight.mT / d**0.5  # (..., Tq, 2 reach + 1)
-        return met.gather(-1, column.expand(*query.shape[:-1], -1))
+        wide = torch.promote_types(query.dtype, torch.float32)
+        met = query.to(wide) @ self.weight.to(wide).mT / d**0.5  # (..., Tq, 2 reach + 1)
+        return met.gather(-1, column.expand(*query.shape[:-1], -1)).to(query.dtype)
 
 
 def t5_bucket(
@@ -232,16 +235,21 @@ def ntk_base(head_dim: int, factor: float, base: float = 10_000.0) -> float:
 
 
 def rope_turns(positions: int | Tensor, frequencies: Tensor) -> Tensor:
-    """The rotation of each pair at each position: (T, d/2), complex64, of length 1."""
+    """The rotation of each pair at each position: (T, d/2), complex64, of length 1.
+
+    On the device of `positions`; angles as in `sinusoidal`.
+    """
     positions = _checked(positions)
-    angles = positions[..., None] * frequencies.to(positions.device)  # (T, d/2)
-    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+    angles = positions.cpu()[..., None] * frequencies.cpu()  # (T, d/2)
+    turns = torch.polar(torch.ones_like(angles), angles)  # (T, d/2)
+    return turns.to(torch.complex64).to(positions.device)
 
 
 def rope(x: Tensor, turns: Tensor) -> Tensor:
     """Turn the pairs (x₀, x₁), (x₂, x₃), … of each token: the interleaved layout.
 
-    A pair is one complex number and its rotation one product.
+    A pair is one complex number and its rotation one product. Half precision is turned
+    in float32 and rounded once.
 
     Shapes: x (..., T, d), turns (T, d/2) from `rope_turns` -> (..., T, d), same dtype.
     Raises ValueError where they do not fit or d is odd.
@@ -257,12 +265,14 @@ def rope(x: Tensor, turns: Tensor) -> Tensor:
 def rope_half(x: Tensor, turns: Tensor) -> Tensor:
     """Turn the pairs (x₀, x_{d/2}), (x₁, x_{d/2+1}), …: the half-split layout.
 
-    Shapes and errors as `rope`. Source: the layout of GPT-NeoX and `transformers`.
+    Shapes, errors and precision as `rope`. Source: the layout of GPT-NeoX and
+    `transformers`.
     """
     _fits(x, turns)
     first, second = x.chunk(2, -1)  # (..., T, d/2) each
-    cos, sin = turns.real.to(x.dtype), turns.imag.to(x.dtype)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+    cos, sin = turns.real, turns.imag  # float32
+    turned = first * cos - second * sin, second * cos + first * sin
+    return torch.cat(turned, -1).to(x.dtype)
 
 
 def to_half(x: Tensor) -> Tensor:

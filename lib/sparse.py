@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.attention import attention
+
 PERIODS = 4  # windows' worth of text whose keys are held at once
 
 
@@ -41,7 +43,9 @@ def sparse_attention(
         key_mask: bool (B, T), False for padding: a key that nobody meets.
 
     Returns:
-        (B, H, T, d). A query that meets no key has output and gradients of 0.
+        (B, H, T, d). A query that meets no key has output and gradients of 0. A masked
+        key may hold anything, NaN included; a masked value is multiplied by 0, as in
+        torch: NaN or infinity there reaches the queries that have it in their blocks.
 
     Raises:
         TypeError, ValueError: an argument is not as above; the message names it.
@@ -60,7 +64,9 @@ def sparse_attention(
     if T == 0:
         return torch.zeros_like(query)
     real = torch.ones(1, T, dtype=torch.bool, device=query.device)
-    real = real if key_mask is None else key_mask  # (1 or B, T)
+    if key_mask is not None:
+        real = key_mask  # (1 or B, T)
+        key = torch.where(real[:, None, :, None], key, 0.0)  # 0 · NaN is NaN
     # A global key is met as such, by everyone, and so not once more in a window.
     near = real.index_fill(-1, places, False)[:, None, :, None]  # (1 or B, 1, T, 1)
     texts = [key, value, near]
@@ -104,8 +110,7 @@ def sparse_attention(
         if causal:
             mask = mask & (spots <= places[:, None])
         mask = None if mask.all() else mask
-        three = (query.index_select(-2, places), key, value)
-        rows = F.scaled_dot_product_attention(*three, attn_mask=mask)  # (B, H, G, d)
+        rows = _met(query.index_select(-2, places), key, value, mask)  # (B, H, G, d)
         output.index_copy_(-2, places, rows)
     return output
 
@@ -206,8 +211,19 @@ def _attend(own: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         mask = mask[0]  # (1, m, 1 or block, K)
     else:
         mask = mask.expand(B, H, -1, -1, -1).flatten(0, 1)  # (B · H, m, 1 or block, K)
-    three = (x.flatten(0, 1) for x in (own, keys, values))
-    return F.scaled_dot_product_attention(*three, attn_mask=mask)
+    return _met(*(x.flatten(0, 1) for x in (own, keys, values)), mask)
+
+
+def _met(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """`attention` by torch's kernel, unless something is not finite.
+
+    The kernel adds −∞ to the scores of masked keys, which leaves NaN where a later key
+    has NaN or infinity.
+    """
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if mask is not None and output.sum().isnan():
+        output, _ = attention(query, key, value, mask)
+    return output
 
 
 def _reach(block: int, window: int) -> int:

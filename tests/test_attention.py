@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib.attention import (
     MultiHeadAttention,
     attention,
     causal_mask,
     join_heads,
+    rollout,
     split_heads,
 )
 from train import multi_head as recorded
@@ -151,6 +153,75 @@ def test_a_query_without_any_key_gets_zeros_as_in_torch():
     assert torch.equal(query.grad[1], torch.zeros(4))
     assert all(x.grad.isfinite().all() for x in inputs)
     assert torch.equal(reference(*inputs, mask)[1], torch.zeros(2))
+
+
+class NoNaN(TorchDispatchMode):
+    """No operation, forward or backward, may give NaN."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for x in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(x, torch.Tensor) and x.is_floating_point():
+                assert not x.isnan().any(), function
+        return found
+
+
+def test_a_query_without_any_key_leaves_no_nan_inside():
+    mask = torch.tensor([[False] * 4, [True] * 4, [True, False, True, False]])
+    query, key, value = (
+        torch.randn(T, 8, requires_grad=True, dtype=torch.float64) for T in (3, 4, 4)
+    )
+    with NoNaN(), torch.autograd.detect_anomaly(check_nan=True):
+        output, weights = attention(query, key, value, mask)
+        (output.sum() + weights.square().sum()).backward()
+    assert not query.grad[0].any() and query.grad[1:].all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_what_a_masked_key_holds_does_not_leak_and_a_masked_value_does(bad):
+    query, key, value = torch.randn(2, 3, 8), torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    mask = torch.tensor([True, True, True, False, False])
+    want, _ = attention(query, key[:, :3], value[:, :3])
+    key[:, 3:] = bad
+    assert_close(attention(query, key, value, mask)[0], want)
+    value[:, 3:] = bad  # 0 · NaN, as torch has it
+    key[:, 3:] = 0
+    ours, _ = attention(query, key, value, mask)
+    assert ours.isnan().all() == (bad != 1e30)
+    theirs = F.scaled_dot_product_attention(query, key, value, mask.expand(2, 3, 5))
+    assert_close(ours, theirs, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1, 40])
+def test_half_precision_is_computed_in_float32_and_rounded_once(dtype, scale):
+    generator = torch.Generator().manual_seed(scale)
+    three = [torch.randn(2, 3, 50, 64, generator=generator) for _ in range(3)]
+    query, key, value = (x.to(dtype) for x in (scale * three[0], *three[1:]))
+    mask, unit = causal_mask(50), torch.finfo(dtype).eps
+    ours = attention(query, key, value, mask)
+    exact = attention(query.double(), key.double(), value.double(), mask)
+    for a, b in zip(ours, exact, strict=True):
+        assert a.dtype == dtype
+        assert_close(a.double(), b, rtol=0.51 * unit, atol=3e-6 * scale)
+    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    largest = value.abs().max().item()
+    assert_close(ours[0], theirs, rtol=unit, atol=unit * largest)
+
+
+def test_scores_beyond_half_precision():
+    query = torch.full((1, 2, 64), 60.0).half()  # q · k is 230,400: no float16
+    output, weights = attention(query, query, torch.ones(1, 2, 3).half())
+    assert weights.unique().tolist() == [0.5] and output.unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rollout_of_half_precision_is_rounded_once(dtype):
+    weights = [torch.randn(2, 4, 9, 9).softmax(-1).to(dtype) for _ in range(12)]
+    exact = rollout([layer.double() for layer in weights])
+    assert_close(
+        rollout(weights).double(), exact, rtol=0.51 * torch.finfo(dtype).eps, atol=1e-6
+    )
 
 
 def test_no_keys_at_all_is_a_row_without_any_key():

@@ -95,6 +95,55 @@ def test_single_precision(problem):
     )
 
 
+HALVES = [torch.float16, torch.bfloat16]
+
+
+def rounded_once(ours, exact):
+    """Half precision at most half a unit from `exact`, float64: no rounding inside."""
+    assert ours.dtype in HALVES
+    unit = torch.finfo(ours.dtype).eps
+    assert_close(ours.double(), exact, rtol=0.51 * unit, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_norms_of_half_precision_are_those_of_torch(kind, dtype):
+    signs = torch.tensor([256.0, -256.0], dtype=dtype).repeat(32)  # squares: 65,536
+    ours, reference = getattr(layers, kind)(64).half(), getattr(nn, kind)(64, 1e-5)
+    assert ours.to(dtype)(signs).tolist() == signs.sign().tolist()
+    generator = torch.Generator().manual_seed(0)
+    for scale, place in ((1e-3, 0), (1, 3), (300, 0), (3000, 9000)):
+        x = (scale * torch.randn(50, 64, generator=generator) + place).to(dtype)
+        for parameter in ours.parameters():
+            parameter.data = torch.randn(64, generator=generator).to(dtype)
+        reference.load_state_dict(ours.state_dict())
+        exact = reference.double()(x.double())
+        rounded_once(ours(x), exact)
+        mine, theirs = (
+            values_and_gradients(norm.to(dtype), x) for norm in (ours, reference)
+        )
+        for a, b in zip(mine, theirs, strict=True):
+            unit = torch.finfo(dtype).eps  # a gradient's terms cancel
+            assert_close(a, b, rtol=2 * unit, atol=2 * unit * b.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+def test_a_norm_of_float32_makes_half_precision_float32(kind):
+    x = torch.randn(3, 8).bfloat16()  # as under autocast
+    assert_close(kind(8)(x), kind(8)(x.float()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_gelu_of_half_precision_is_that_of_torch(form, dtype):
+    ours = layers.gelu if form == "none" else layers.gelu_tanh
+    x = torch.cat([torch.linspace(-12, 12, 999), torch.linspace(-6e4, 6e4, 99)])
+    x = x.to(dtype)
+    rounded_once(ours(x), F.gelu(x.double(), approximate=form))
+    unit = torch.finfo(dtype).eps
+    assert_close(ours(x), F.gelu(x, approximate=form), rtol=unit, atol=1e-6)
+
+
 @quick
 @given(problems())
 def test_a_token_is_normalised_alone(problem):
