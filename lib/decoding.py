@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from lib.models.language import LanguageModel
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
+# What `transformers` calls a cache: of keys and values (and states), of states alone.
+CACHES = ("past_key_values", "cache_params")
 NEVER = -1e9  # the score of what cannot be chosen; finite, so that sums stay so
 
 
@@ -80,7 +82,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
         return logits
     # Summed from the least likely one: small numbers first keeps the sum exact.
     values, order = logits.sort(dim=-1)  # (..., V)
-    refused = values.softmax(-1).cumsum(-1) <= 1 - p
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    refused = values.softmax(-1, dtype=wide).cumsum(-1) <= 1 - p
     refused[..., -1] = False  # the likeliest stays
     return logits.masked_fill(refused.scatter(-1, order, refused), -torch.inf)
 
@@ -93,7 +96,8 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"min_p: got {p!r}, wants a number from 0 to 1")
-    shares = logits.softmax(-1)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    shares = logits.softmax(-1, dtype=wide)
     refused = shares < p * shares.amax(-1, keepdim=True)
     return logits.masked_fill(refused, -torch.inf)
 
@@ -170,10 +174,12 @@ def draw(shares: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     The shares lie end to end on a line; a uniform number falls into one of them.
     """
-    ends = shares.double().cumsum(-1)  # (R, V)
+    # On the CPU: not every device has float64.
+    ends = shares.cpu().double().cumsum(-1)  # (R, V)
     at = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator)
-    at = at.to(shares.device) * ends[:, -1:]  # (R, 1), below the last end
-    return torch.searchsorted(ends, at, right=True)[:, 0].clamp(max=ends.shape[1] - 1)
+    at = at * ends[:, -1:]  # (R, 1), below the last end
+    found = torch.searchsorted(ends, at, right=True)[:, 0]  # (R,)
+    return found.clamp(max=ends.shape[1] - 1).to(shares.device)
 
 
 def _continue(step, ids, new_tokens, choose, penalty, eos, pad) -> Tensor:
@@ -283,11 +289,15 @@ def _pick(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def cached(model: nn.Module, mask: Tensor | None = None) -> Step:
-    """A step that computes each token once: keys and values of the past are kept.
+    """A step that computes each token once: keys and values of the past, or the states
+    of a recurrent layer, are kept.
 
     Args:
         model: a causal model of `transformers`, or a `lib.models.language.LanguageModel`.
         mask: bool (B, T), False on the padding before short prompts; see `pad_left`.
+
+    Raises ValueError for a mask that is not so or that the model does not take, and for
+    a model whose cache is not handed out, or cannot follow beams.
     """
     return _step(model, mask, True)
 
@@ -320,6 +330,17 @@ def _step(model: nn.Module, mask: Tensor | None, keep: bool) -> Step:
     ours = isinstance(model, LanguageModel)
     known = () if ours else inspect.signature(model.forward).parameters
     cache, fed, rows = {} if ours and keep else None, 0, 0
+    kept = next((name for name in CACHES if name in known), None)
+    if keep and not ours and kept is None:
+        raise ValueError(
+            f"model: {type(model).__name__} takes none of {', '.join(CACHES)}, wants "
+            "one to keep; `uncached` needs none"
+        )
+    if mask is not None and not ours and "attention_mask" not in known:
+        raise ValueError(
+            f"mask: {type(model).__name__} takes no attention_mask, wants prompts of "
+            "one length"
+        )
 
     @torch.inference_mode()
     def step(ids: Tensor, parents: Tensor | None) -> Tensor:
@@ -338,13 +359,22 @@ def _step(model: nn.Module, mask: Tensor | None, keep: bool) -> Step:
             logits = model(new, cache, mask)
         else:
             more = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-            if mask is not None:
+            # A state has read the padding already.
+            if mask is not None and (kept == "past_key_values" or not fed):
                 more["attention_mask"] = mask.long()
-                if "position_ids" in known:
-                    place = (mask.long().cumsum(-1) - 1).clamp(min=0)  # (R, T)
-                    more["position_ids"] = place[:, fed:]
-            found = model(new, past_key_values=cache, use_cache=keep, **more)
-            logits, cache = found.logits, found.past_key_values if keep else None
+            if "position_ids" in known:  # a hybrid counts wrongly if its first layer
+                real = torch.ones_like(ids) if mask is None else mask.long()  # is a state
+                place = (real.cumsum(-1) - 1).clamp(min=0)  # (R, T)
+                more["position_ids"] = place[:, fed:]
+            if keep:
+                more[kept] = cache
+            found = model(new, use_cache=keep, **more)
+            logits, cache = found.logits, getattr(found, kept, None) if keep else None
+            if keep and cache is None:
+                raise ValueError(
+                    f"model: {type(model).__name__} returned no {kept}, wants a cache; "
+                    "`uncached` needs none"
+                )
         rows, fed = len(ids), ids.shape[1] if keep else 0
         return logits[:, -1]
 
@@ -358,6 +388,11 @@ def _reorder(cache, parents: Tensor) -> None:
     if isinstance(cache, dict):  # of our model
         for layer, (key, value) in cache.items():
             cache[layer] = key[parents], value[parents]
+    elif hasattr(cache, "linear_cache") or not hasattr(cache, "reorder_cache"):
+        raise ValueError(  # MiniMax's has the method, which leaves its states as they are
+            f"model: its {type(cache).__name__} cannot reorder its rows, as beams need; "
+            "`uncached` keeps none"
+        )
     else:
         cache.reorder_cache(parents)
 

@@ -7,12 +7,19 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import (
     AutoModelForCausalLM,
+    BambaConfig,
     BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
+    JambaConfig,
     LlamaConfig,
+    MambaConfig,
+    MiniMaxConfig,
     MistralConfig,
     OPTConfig,
+    RecurrentGemmaConfig,
+    RwkvConfig,
+    xLSTMConfig,
 )
 from transformers.generation import logits_process as theirs
 
@@ -37,6 +44,28 @@ CONFIGS = {
     "mistral": MistralConfig(num_key_value_heads=2, sliding_window=6, **LLAMA),
     "bloom": BloomConfig(hidden_size=32, n_layer=2, n_head=4, **SMALL),
     "opt": OPTConfig(ffn_dim=48, word_embed_proj_dim=32, **LLAMA),
+    # States in the place of keys and values, or beside them; the first layer is a state.
+    "mamba": MambaConfig(
+        hidden_size=32, num_hidden_layers=2, state_size=4, time_step_rank=2, **SMALL
+    ),
+    "jamba": JambaConfig(
+        num_key_value_heads=2,
+        num_experts=2,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        mamba_d_state=4,
+        mamba_dt_rank=2,
+        **LLAMA,
+    ),
+    "bamba": BambaConfig(
+        num_key_value_heads=2,
+        attn_layer_indices=[1],
+        mamba_n_heads=8,
+        mamba_d_head=8,
+        mamba_d_state=4,
+        mamba_chunk_size=4,
+        **LLAMA,
+    ),
 }
 
 
@@ -140,6 +169,46 @@ def test_beam_without_a_cache_and_with_one_beam():
     assert torch.equal(one, decoding.greedy(step, ids, 8, eos=EOS, pad=PAD))
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_cache_changes_no_logits(name):
+    model, ids = tiny(name, wild=2.0), prompts(2, 9)
+    steps = decoding.cached(model), decoding.uncached(model)
+    for T in range(4, 10):
+        with_cache, without = (step(ids[:, :T], None) for step in steps)
+        torch.testing.assert_close(with_cache, without, atol=1e-4, rtol=0)
+
+
+def test_a_cache_that_cannot_be_kept_is_named():
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    gemma = RecurrentGemmaConfig(
+        **SMALL | heads, hidden_size=32, num_hidden_layers=3, intermediate_size=48
+    )
+    minimax = MiniMaxConfig(
+        **LLAMA,
+        num_key_value_heads=2,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        num_local_experts=2,
+    )
+    rwkv = RwkvConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2)
+    xlstm = xLSTMConfig(**SMALL, hidden_size=32, num_hidden_layers=2, num_heads=4)
+    gemma, minimax, rwkv, xlstm = (
+        AutoModelForCausalLM.from_config(config).eval()
+        for config in (gemma, minimax, rwkv, xlstm)
+    )
+    with pytest.raises(ValueError, match="model: RwkvForCausalLM takes none of past_"):
+        decoding.cached(rwkv)
+    with pytest.raises(ValueError, match="RecurrentGemmaForCausalLM returned no past_"):
+        decoding.greedy(decoding.cached(gemma), prompts(), 2)
+    with pytest.raises(ValueError, match="its MiniMaxCache cannot reorder its rows"):
+        decoding.beam(decoding.cached(minimax), prompts(), 3, 2)
+    ids, mask = padded()
+    with pytest.raises(ValueError, match="mask: xLSTM.* takes no attention_mask"):
+        decoding.cached(xlstm, mask)
+    for model in (rwkv, gemma, minimax):
+        assert decoding.greedy(decoding.uncached(model), ids, 2).shape == (3, 7)
+
+
 # --- Filters ---------------------------------------------------------------------
 
 
@@ -184,6 +253,33 @@ def test_what_is_left_is_a_distribution_in_the_old_proportions(seed, k, p):
     assert torch.equal(shares.argmax(-1), logits.argmax(-1))
     ratio = (shares / logits.softmax(-1))[left]  # one number for each row
     assert len(ratio.round(decimals=9).unique()) <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_filters_of_half_precision_keep_what_those_of_float32_keep(dtype):
+    generator = torch.Generator().manual_seed(0)
+    # Half of the probability in one token, the rest in 20,000 that are one in 40,000
+    # each: in half precision such a sum stands still.
+    logits = torch.zeros(2, 20_001).to(dtype)
+    logits[:, 7] = torch.tensor(20_000.0).log()
+    wide = 4 * torch.randn(3, 5_000, generator=generator).to(dtype)
+    for case in (logits, wide):
+        for p in (0.3, 0.6, 0.9, 0.999):
+            for keep in (decoding.keep_top_p, decoding.keep_min_p):
+                ours, exact = keep(case, p), keep(case.float(), p)
+                assert ours.dtype == dtype and torch.equal(ours.float(), exact)
+
+
+def test_beams_of_half_precision_are_summed_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    table = (3 * torch.randn(9, 9, generator=generator)).bfloat16()
+    ids = torch.tensor([[0], [3]])
+    found = [
+        decoding.beam(lambda ids, _, t=t: t[ids[:, -1]], ids, 12, 4)
+        for t in (table, table.float())
+    ]
+    assert found[0][1].dtype == torch.float32
+    assert all(map(torch.equal, *found))
 
 
 def test_top_k_keeps_ties_and_top_p_the_token_that_crosses():
