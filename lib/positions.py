@@ -119,7 +119,9 @@ class Shaw(nn.Module):
             )
         column = distance.clamp(-self.reach, self.reach) + self.reach  # (Tq, Tk)
         wide = torch.promote_types(query.dtype, torch.float32)
-        met = query.to(wide) @ self.weight.to(wide).mT / d**0.5  # (..., Tq, 2 reach + 1)
+        met = (
+            query.to(wide) @ self.weight.to(wide).mT / d**0.5
+        )  # (..., Tq, 2 reach + 1)
         return met.gather(-1, column.expand(*query.shape[:-1], -1)).to(query.dtype)
 
 

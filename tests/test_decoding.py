@@ -203,7 +203,7 @@ def test_a_cache_that_cannot_be_kept_is_named():
     with pytest.raises(ValueError, match="its MiniMaxCache cannot reorder its rows"):
         decoding.beam(decoding.cached(minimax), prompts(), 3, 2)
     ids, mask = padded()
-    with pytest.raises(ValueError, match="mask: xLSTM.* takes no attention_mask"):
+    with pytest.raises(ValueError, match=r"mask: xLSTM.* takes no attention_mask"):
         decoding.cached(xlstm, mask)
     for model in (rwkv, gemma, minimax):
         assert decoding.greedy(decoding.uncached(model), ids, 2).shape == (3, 7)

@@ -1,9 +1,11 @@
 """lib.tokenizers against sentencepiece itself, the shipped models, train.sentencepiece."""
 
+import operator
+import random
+import unicodedata
 from collections import Counter
 
 import pytest
-import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,9 @@ JAPANESE = st.text(
     st.sampled_from(
         "のはがを、。私自然言語ソフトウェア東京ーぁｱｶﾞﾊﾟＡｂ１㈱①～〜…　 abc12.▁"
     )
-    | st.sampled_from(tokenizers.TO_SPACE + tokenizers.REMOVED)
+    | st.sampled_from(
+        "\t\n\r\u061c\u1680\u200b\u200e\u2028\ufeff\ufffd\x01\x0b\x1f\x7f\x9f"
+    )
     | st.characters(min_codepoint=0x3041, max_codepoint=0x3096),
     max_size=40,
 )
@@ -73,32 +77,55 @@ def test_split_uses_a_repeated_article_once(articles):
         tokenizers.split(articles, every=1)
 
 
-@pytest.fixture(scope="module")
-def normaliser():
-    return spm.SentencePieceNormalizer(
-        rule_name="nmt_nfkc",
-        escape_whitespaces=False,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=True,
-    )
+def marked(start):
+    """A text of letters that carry several combining marks, in any order."""
+    draw = random.Random(start)
+    marks = [*map(chr, range(0x300, 0x370)), *map(chr, range(0x591, 0x5BE)), "゙", "゚"]
+    letters = [
+        draw.choice("eaouかはうABΩй한ᄒが 　ﾊｳ")
+        + "".join(draw.choices(marks, k=draw.randint(0, 4)))
+        for _ in range(draw.randint(1, 6))
+    ]
+    return "".join(letters)
+
+
+MARKED = [marked(start) for start in range(2_000)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("ＮＨＮ\u3000Ｊａｐａｎ㈱", "NHN Japan(株)"),
+        ("ﾃﾞｼﾞﾀﾙ ①～③", "デジタル 1～3"),
+        ("一\u200b二\t\t三\x07 ", "一 二 三"),
+        ("▁a▁b", "a b"),
+        ("e\u0301\u0323", "\u00e9\u0323"),  # NFKC sorts the marks: ẹ, then ´
+        ("か\u0304\u3099", "か\u0304\u3099"),  # and would make が of it
+        ("a\u0344", "a\u0308\u0301"),
+        ("", ""),
+    ],
+)
+def test_normalise_by_hand(text, wanted):
+    assert tokenizers.normalise(text) == wanted
+
+
+def encoders_own(processor, text):
+    """What a trained model encodes: ▁ for spaces, one before the text."""
+    return processor.normalize(text).replace(tokenizers.SPACE, " ").removeprefix(" ")
 
 
 @quick
 @given(text=JAPANESE)
-def test_normalise_is_nmt_nfkc(normaliser, text):
-    assert tokenizers.normalise(text) == normaliser.normalize(text)
-    assert tokenizers.normalise(tokenizers.normalise(text)) == tokenizers.normalise(
-        text
-    )
+def test_normalise_is_what_a_model_encodes(with_bytes, text):
+    assert tokenizers.normalise(text) == encoders_own(with_bytes, text)
 
 
-def test_normalise_on_every_japanese_character(normaliser):
-    blocks = [(1, 0x600), (0x2000, 0x2C00), (0x2E80, 0xA000), (0xF900, 0xFB00)]
-    blocks += [(0xFE00, 0x10000), (0x1F000, 0x1FB00), (0x20000, 0x2A6E0)]
-    for start, stop in blocks:
-        for code in set(range(start, stop)) - {0x344}:  # a Greek mark, no letter
-            text = f"a{chr(code)}b"
-            assert tokenizers.normalise(text) == normaliser.normalize(text), hex(code)
+def test_combining_marks_are_normalised_as_a_model_does_and_come_back(with_bytes):
+    normal = [tokenizers.normalise(text) for text in MARKED]
+    assert normal == [encoders_own(with_bytes, text) for text in MARKED]
+    assert with_bytes.decode(with_bytes.encode(MARKED)) == normal
+    plain = [unicodedata.normalize("NFKC", text) for text in MARKED]
+    assert sum(map(operator.ne, normal, plain)) > 1_000  # the order of marks matters
 
 
 def test_alphabet_is_the_trainers(lines):
