@@ -15,6 +15,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def orthogonal(matrix: Tensor) -> Tensor:
     a s + b s³ + c s⁵ by matrix products alone, with the numbers of Jordan et al., 2024
     ("Muon"). In bfloat16 on a GPU; many CPUs are slow in it and keep the matrix's type.
 
-    Shapes: (…, A, B) -> (…, A, B).
+    Half precision is computed in float32 on a CPU. Shapes: (…, A, B) -> (…, A, B).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    wide = torch.promote_types(matrix.dtype, torch.float32)
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.to(wide)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the smaller products
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -165,10 +167,11 @@ def device() -> torch.device:
 def fit(
     model: nn.Module,
     batch: Callable[[int, torch.Generator], tuple[Tensor, ...]],
-    loss: Callable[..., Tensor],
+    loss: Callable[..., Tensor | tuple[Tensor, Tensor | int]],
     steps: int,
     optimisers: list[Optimizer],
     *,
+    pieces: int = 1,
     seed: int = 0,
     warm_up: int = 0,
     final: float = 0.0,
@@ -187,8 +190,14 @@ def fit(
         batch: `batch(step, generator)` gives the tensors of a step (from 0), with the
             items along their first axis. It draws from the generator, which is on the
             model's device and seeded by (seed, step), and from nothing else.
-        loss: `loss(model, *tensors)`, a mean over items; in bfloat16 on a GPU.
+        loss: `loss(model, *tensors)`, in bfloat16 on a GPU: a mean over items. Where
+            the mean is over something else, such as the tokens that are no padding
+            (`ignore_index`), the pair (sum, number): parts of a batch have different
+            numbers of them, and a mean of means is not the mean.
         optimisers: with their full rates, of which `schedule` gives a step its share.
+        pieces: equal parts of a process's items that pass through the model one after
+            the other before a step (gradient accumulation): the same step in less
+            memory.
         clip: the largest global norm of the gradients; `math.inf` leaves them alone.
         ema: the share that a step keeps of the running average of the weights; at
             first less, (1 + step) / (10 + step). `evaluate` reads the average, and
@@ -201,7 +210,8 @@ def fit(
         config: what else makes the run what it is; another run's file is refused.
 
     Under `torchrun` each process takes its part of every batch (DDP), and the first
-    one evaluates and writes.
+    one evaluates and writes. Processes and pieces change a step by rounding alone,
+    unless batch norm or dropout is in the model.
 
     Returns:
         "step", "loss", "norm", "rate": lists, the loss and the gradients' norm before
@@ -218,6 +228,7 @@ def fit(
     for name, value, least in (
         ("steps", steps, 1),
         ("every", every, 1),
+        ("pieces", pieces, 1),
         ("seed", seed, 0),
     ):
         if not isinstance(value, int) or not least <= value < 2**32:
@@ -280,11 +291,11 @@ def fit(
                 break
             model.train()
             generator.manual_seed(_seed(seed, step))  # the same in every process
-            tensors = _share(batch(step, generator), rank, world, where)
+            share = _share(batch(step, generator), rank, world, pieces, where)
             torch.manual_seed(_seed(seed, step, 1 + rank))  # for dropout and the like
             for group, full in zip(groups, run["optimisers"], strict=True):
                 group["lr"] = full["lr"] * schedule(step, steps, warm_up, final)
-            seen.append(_step(net, loss, tensors, optimisers, clip))
+            seen.append(_step(net, loss, share, optimisers, clip, world))
             if ema:
                 update = get_ema_multi_avg_fn(min(ema, (1 + step) / (10 + step)))
                 update([*average.parameters()], [*model.parameters()], None)
@@ -296,18 +307,32 @@ def fit(
     return trace
 
 
-def _step(net: nn.Module, loss, tensors, optimisers, clip: float) -> Tensor:
+def _step(net: nn.Module, loss, pieces, optimisers, clip: float, world: int) -> Tensor:
     """One step; its loss and the norm of its gradients before clipping, (2,)."""
     net.zero_grad()
-    with torch.autocast("cuda", torch.bfloat16, enabled=tensors[0].is_cuda):
-        value = loss(net, *tensors)
-    if not isinstance(value, Tensor) or value.ndim:
-        raise TypeError(f"loss: expected a tensor of no axes, got {value!r:.80}")
-    value.backward()
+    total, number = 0.0, torch.zeros((), device=pieces[0][0].device)
+    for i, tensors in enumerate(pieces):
+        alone = world > 1 and i + 1 < len(pieces)  # processes talk after the last one
+        with net.no_sync() if alone else nullcontext():
+            with torch.autocast("cuda", torch.bfloat16, enabled=tensors[0].is_cuda):
+                value = loss(net, *tensors)
+            # A mean counts once: parts are equal, and so their means' mean is that of all.
+            pair = isinstance(value, tuple) and len(value) == 2
+            value, n = value if pair else (value, 1)
+            if not isinstance(value, Tensor) or value.ndim:
+                raise TypeError(
+                    f"loss: expected a tensor of no axes, got {value!r:.80}"
+                )
+            value.backward()
+        total, number = total + value.detach().float(), number + n
+    if world > 1:
+        dist.all_reduce(number)
+    share = world / number  # DDP has taken the mean over the processes
+    torch._foreach_mul_([p.grad for p in net.parameters() if p.grad is not None], share)
     norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
     for optimiser in optimisers:
         optimiser.step()
-    return torch.stack([value.detach().double(), norm.double()])
+    return torch.stack([total * share, norm.float()])
 
 
 def _means(seen: list[Tensor], step: int, world: int, saved, file) -> list[float]:
@@ -315,6 +340,7 @@ def _means(seen: list[Tensor], step: int, world: int, saved, file) -> list[float
     values = torch.stack(seen)  # (steps, 2), read from the device once
     if world > 1:
         dist.all_reduce(values)
+    values = values.cpu().double() / world  # not every device has float64
     good = values.isfinite().all(1).tolist()
     if not all(good):
         kept = file if saved is None else f"{file}, of step {saved}"
@@ -322,7 +348,7 @@ def _means(seen: list[Tensor], step: int, world: int, saved, file) -> list[float
             f"step {step - len(good) + good.index(False)}: the loss or its gradient is "
             f"not finite; last good checkpoint: {kept}"
         )
-    return [round(value / world, 5) for value in values.mean(0).tolist()]
+    return [round(value, 5) for value in values.mean(0).tolist()]
 
 
 def _seed(*numbers: int) -> int:
@@ -330,18 +356,27 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _share(tensors: Any, rank: int, world: int, where: torch.device) -> list[Tensor]:
-    """This process's part of a batch, on the model's device."""
+def _share(
+    tensors: Any, rank: int, world: int, pieces: int, where: torch.device
+) -> list[list[Tensor]]:
+    """This process's part of a batch in so many pieces, on the model's device."""
     if not isinstance(tensors, tuple) or not all(
         isinstance(t, Tensor) and t.ndim for t in tensors
     ):
         raise TypeError(f"batch: expected a tuple of tensors, got {tensors!r:.80}")
     sizes = sorted({len(t) for t in tensors})
-    if len(sizes) != 1 or sizes[0] == 0 or sizes[0] % world:
+    parts = world * pieces
+    if len(sizes) != 1 or sizes[0] == 0 or sizes[0] % parts:
         raise ValueError(
-            f"batch: expected tensors of one length, a multiple of {world}, got {sizes}"
+            f"batch: expected tensors of one length, a multiple of {parts}, got {sizes}"
         )
-    return [t.chunk(world)[rank].to(where, non_blocking=True) for t in tensors]
+    return [
+        [
+            t.chunk(parts)[rank * pieces + i].to(where, non_blocking=True)
+            for t in tensors
+        ]
+        for i in range(pieces)
+    ]
 
 
 def _save(file: Path, facts: dict, parts: dict) -> None:

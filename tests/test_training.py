@@ -63,14 +63,21 @@ if training.processes()[0] == 0:
 """
 
 
-def started(folder, dropout, nap=0.0, launcher=()):
-    """The run in a process of its own."""
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def launched(text, folder, *arguments, launcher=()):
+    """A script in a process of its own; its first argument is the folder."""
     folder.mkdir(exist_ok=True)
     script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, *launcher, str(script), str(folder), dropout, str(nap)]
+    script.write_text(text)
+    command = [sys.executable, *launcher, str(script), str(folder), *arguments]
     settings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
+
+
+def started(folder, dropout, nap=0.0, launcher=()):
+    return launched(SCRIPT, folder, dropout, str(nap), launcher=launcher)
 
 
 def finished(folder, dropout):
@@ -109,8 +116,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, capsys):
 
 
 def test_two_processes_equal_one(tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    process = started(tmp_path / "two", "0", launcher=torchrun)
+    process = started(tmp_path / "two", "0", launcher=TORCHRUN)
     expected, expected_weights = finished(tmp_path / "one", "0")
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
@@ -120,6 +126,69 @@ def test_two_processes_equal_one(tmp_path):
         assert trace[key] == pytest.approx(expected[key], abs=2e-5)  # rounded to 1e-5
     for key, value in expected_weights.items():
         torch.testing.assert_close(weights[key], value, atol=1e-9, rtol=0)
+
+
+# Labels whose last five are no labels, so that one process has three, the other one.
+UNEVEN = """
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib import training
+
+def loss(model, x, y):
+    total = F.cross_entropy(model(x), y, ignore_index=-100, reduction="sum")
+    return total, (y != -100).sum()
+
+for pieces in (1, 2, 4):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    x, y = torch.randn(8, 4), torch.tensor([0, 1, 2, -100, -100, -100, -100, 1])
+    sgd = torch.optim.SGD(model.parameters(), lr=0.5)
+    trace = training.fit(
+        model, lambda *_: (x, y), loss, 5, [sgd], final=1.0, clip=1e9, every=1,
+        pieces=pieces,
+    )
+    if training.processes()[0] == 0:
+        torch.save([trace, model.state_dict()], Path(sys.argv[1]) / f"{pieces}.pt")
+"""
+
+
+def by_hand():
+    """The same five steps, written out."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    x, y = torch.randn(8, 4), torch.tensor([0, 1, 2, -100, -100, -100, -100, 1])
+    losses = []
+    for _ in range(5):
+        loss = nn.functional.cross_entropy(model(x), y, ignore_index=-100)
+        gradients = torch.autograd.grad(loss, [*model.parameters()])
+        losses.append(loss.item())
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= 0.5 * gradient
+    return losses, model.state_dict()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_unequal_numbers_of_labels_change_nothing(tmp_path, processes):
+    if processes == 1:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["script", str(tmp_path)])
+            exec(UNEVEN, {})
+    else:
+        process = launched(UNEVEN, tmp_path, launcher=TORCHRUN)
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    losses, weights = by_hand()
+    for pieces in (1, 2, 4):  # eight parts of two processes: some without any label
+        trace, found = torch.load(tmp_path / f"{pieces}.pt", weights_only=True)
+        for key, value in weights.items():
+            torch.testing.assert_close(found[key], value, atol=1e-6, rtol=0)
+        assert trace["loss"] == pytest.approx(losses, abs=1.1e-5)
 
 
 # Small runs in this process.
@@ -264,6 +333,8 @@ def test_another_runs_file_is_refused_and_says_what_differs(tmp_path):
         ({"steps": 0}, ValueError, "steps: expected a whole number from 1, got 0"),
         ({"steps": 2.5}, ValueError, "steps: .* got 2.5"),
         ({"every": 0}, ValueError, "every: .* got 0"),
+        ({"pieces": 0}, ValueError, "pieces: .* from 1, got 0"),
+        ({"pieces": 3}, ValueError, r"batch: .* a multiple of 3, got \[4\]"),
         ({"seed": -1}, ValueError, "seed: expected a whole number from 0, got -1"),
         ({"seed": 2**32}, ValueError, "seed: "),
         ({"warm_up": 20}, ValueError, "warm_up: expected 0 to 19 steps, got 20"),
@@ -278,6 +349,8 @@ def test_another_runs_file_is_refused_and_says_what_differs(tmp_path):
         ({"batch": lambda *_: (torch.ones(0),)}, ValueError, r"batch: .* got \[0\]"),
         ({"loss": lambda m, x, y: 1.0}, TypeError, "loss: .* got 1.0"),
         ({"loss": lambda m, x, y: m(x)}, TypeError, "loss: .* no axes"),
+        ({"loss": lambda m, x, y: (m(x), 4)}, TypeError, "loss: .* no axes"),
+        ({"loss": lambda m, x, y: (m(x).sum(), 4, 1)}, TypeError, "loss: .* no axes"),
         ({"evaluate": lambda m: {"w": m.weight}}, TypeError, "not JSON serializable"),
     ],
 )

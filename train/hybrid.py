@@ -209,8 +209,9 @@ class Exam:
         }
 
 
-def loss(model, seen: Tensor, ids: Tensor, at: Tensor) -> Tensor:
-    return F.cross_entropy(model(seen, None, at), ids[at])
+def loss(model, seen: Tensor, ids: Tensor, at: Tensor):
+    """Cross-entropy of the hidden tokens: its sum, and how many they are."""
+    return F.cross_entropy(model(seen, None, at), ids[at], reduction="sum"), at.sum()
 
 
 def train(change, steps, seed, articles, folder, evaluate=None, evaluate_every=None):
@@ -297,7 +298,8 @@ def cost(lengths=LENGTHS, runs: int = 5) -> dict:
         seen, at = masked(ids, MASKED, generator)
 
         def step(model, seen=seen, ids=ids, at=at):
-            value = loss(model, seen, ids, at)
+            total, number = loss(model, seen, ids, at)
+            value = total / number
             value.backward()
             return value
 

@@ -184,17 +184,23 @@ class Batches:
 # --- Training --------------------------------------------------------------------
 
 
-def loss(model, source: Tensor, target: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of each next token, in nats, a share of it spread over all tokens."""
+def loss(model, source: Tensor, target: Tensor, smoothing: float):
+    """Cross-entropy of the next tokens, in nats, a share of it spread over all tokens.
+
+    Their sum and their number, padding left out.
+    """
     # Matrix products in bfloat16: twice as fast where the CPU knows it.
     with torch.autocast(source.device.type, torch.bfloat16):
         logits = model(source, target[:, :-1])  # (B, Tt − 1, V)
-    return F.cross_entropy(
+    right = target[:, 1:]  # (B, Tt − 1)
+    total = F.cross_entropy(
         logits.float().flatten(0, 1),
-        target[:, 1:].flatten(),
+        right.flatten(),
         ignore_index=PAD,
         label_smoothing=smoothing,
+        reduction="sum",
     )
+    return total, (right != PAD).sum()
 
 
 @torch.no_grad()
