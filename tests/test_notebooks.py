@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from mended import MENDED
 
 import notebooks
 from notebooks import DATA_TAGS
@@ -29,6 +30,7 @@ SECTIONS = [
 ]
 BANNED = r"\b(simply|obviously|obvious|magic|magically|leverages?|powerful|captures)\b"
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+finished = pytest.mark.parametrize("path", [f"notebooks/{p}.ipynb" for p in MENDED])
 
 
 def read(path):
@@ -87,6 +89,41 @@ def test_cells_are_short(path):
         lines = cell.source.splitlines()
         assert len(lines) <= 40, cell.source
         assert max(map(len, lines), default=0) <= 88, cell.source
+
+
+@finished
+def test_only_the_lesson_is_visible(path):
+    """What the site does not fold is short; set-up and imports fold by themselves."""
+    section = None
+    for cell in read(ROOT / path).cells:
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^## (.+?)\s*$", cell.source, re.M) or [section])[-1]
+        elif section != "Set-up" and not {"hide-input", "hide-cell"} & set(
+            cell.metadata.get("tags", [])
+        ):
+            assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+@finished
+def test_first_screen_says_why(path):
+    """Title, promise, reason, and the line of facts stand before anything else."""
+    text = "\n\n".join(
+        cell.source for cell in read(ROOT / path).cells if cell.cell_type == "markdown"
+    )
+    title, promise, *reasons, facts = (
+        part for part in text.split("\n## ")[0].split("\n\n") if part.strip()
+    )
+    assert re.fullmatch("# .+", title) and promise.startswith("You will be able to")
+    assert len(" ".join(reasons).split()) >= 15, "no reason to read on"
+    assert re.search(r"minutes to read.* s to run.*data:.*weights:", facts, re.S)
+
+
+@finished
+def test_wiring_is_drawn(path):
+    """Where a module is built, a diagram shows its parts and the shapes between them."""
+    code = "\n".join(cell.source for cell in code_cells(ROOT / path))
+    if re.search(r"^class .+\b(nn\.Module|LanguageModel)\b|lib\.models", code, re.M):
+        assert re.search(r"\bdiagram\(", code, re.I), "no diagram of it"
 
 
 @each

@@ -1,14 +1,19 @@
 """The pages without code: roadmaps hold together, what they say of the project is so."""
 
+import base64
 import io
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import measured
+import nbformat
 import pytest
 import roadmap
 import yaml
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
@@ -119,7 +124,7 @@ def test_drawing_is_xml_and_the_same_each_time(page):
 # In a page
 
 
-def build(folder: Path, pages: dict[str, str]):
+def build(folder: Path, pages: dict[str, str], *extensions: str):
     """Build a site of these pages; return its index.html and the warnings."""
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +138,9 @@ def build(folder: Path, pages: dict[str, str]):
             folder / "trees",
             "html",
             confoverrides={
-                "extensions": ["myst_parser", "roadmap"],
+                "extensions": extensions or ["myst_parser", "roadmap"],
                 "html_theme": "basic",
+                "nb_execution_mode": "off",
             },
             status=None,
             warning=said,
@@ -172,6 +178,52 @@ def test_a_fault_is_a_warning_of_the_build(tmp_path):
     assert "chapter: want words <page>" in said
 
 
+def test_folded_code_says_what_it_is_for(tmp_path):
+    def cell(tags, text="", data=None, **metadata):
+        outputs = [new_output("stream", text=text)] if text else []
+        if data:
+            outputs = [new_output("display_data", data=data)]
+        metadata["tags"] = tags
+        return new_code_cell("code", outputs=outputs, metadata=metadata)
+
+    drawing = io.BytesIO()
+    plt.figure(figsize=(1, 1)).savefig(drawing, format="png")
+    picture = base64.b64encode(drawing.getvalue()).decode()
+    fold = ["hide-input"]
+    own = {"code_prompt_show": "code of the clocks"}
+    cells = [
+        new_markdown_cell("# Page\n\n## Set-up"),
+        cell([]),
+        cell([], "full data: 7,367 articles"),
+        new_markdown_cell("## The idea"),
+        cell([], "visible"),
+        cell(fold, data={"image/png": picture}),
+        cell(fold, data={"text/html": "<div data-replay='1'></div>"}),
+        cell(fold, data={"text/html": "<div data-matrices='1'></div>"}),
+        cell(fold, "step  loss\n1  2.0\n2  1.5\n"),
+        cell(fold, "ours: largest difference 1e-7, tolerance 1e-6"),
+        cell(fold, "7 of 9"),
+        cell(fold),
+        cell(fold, "9 ms", mystnb=own),
+        cell(["hide-cell"], "right"),
+    ]
+    page = nbformat.writes(new_notebook(cells=cells))
+    html, said = build(tmp_path, {"index.ipynb": page}, "myst_nb", "folded")
+    assert not said
+    soup = BeautifulSoup(html, "html.parser")
+    lines = [fold.p.get_text() for fold in soup.select("details > summary")]
+    assert lines == [
+        "set-up",
+        "imports",
+        *("code of this figure", "code of this figure", "code of this table"),
+        *("code of this table", "code of this check", "code of this output"),
+        *("code that the next cells use", "code of the clocks", "solution"),
+    ]
+    inside = [len(fold.select(".cell_output")) for fold in soup.select("details")]
+    assert inside == [0] * 10 + [1]  # outputs stay, but that of the solution
+    assert len(soup.select(".cell_output")) == 11
+
+
 # What the pages say of the project
 
 
@@ -202,7 +254,8 @@ def test_contributing_says_what_the_tests_ask():
     page = (ROOT / "book" / "contributing.md").read_text("utf8")
     table = page.split("| section |")[1].split("\n\n")[0]
     assert re.findall(r"^\| ([A-Z][\w -]+?) \|", table, re.M) == SECTIONS
-    assert all(f"| `{tag}` |" in page for tag in notebooks.DATA_TAGS)
+    tags = notebooks.DATA_TAGS | {"hide-input", "hide-cell", "timing"}
+    assert all(f"| `{tag}` |" in page for tag in tags)
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"[`\n]make ([a-z]+)\b", page)) <= set(targets)
     set_up = re.search(r"```python\n(from importlib.*?)\n```", page, re.S)[1]
