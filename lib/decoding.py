@@ -362,10 +362,9 @@ def _step(model: nn.Module, mask: Tensor | None, keep: bool) -> Step:
             # A state has read the padding already.
             if mask is not None and (kept == "past_key_values" or not fed):
                 more["attention_mask"] = mask.long()
-            if "position_ids" in known:  # a hybrid counts wrongly if its first layer
-                real = (
-                    torch.ones_like(ids) if mask is None else mask.long()
-                )  # is a state
+            # Given always: a hybrid counts wrongly if its first layer is a state.
+            if "position_ids" in known:
+                real = torch.ones_like(ids) if mask is None else mask.long()
                 place = (real.cumsum(-1) - 1).clamp(min=0)  # (R, T)
                 more["position_ids"] = place[:, fed:]
             if keep:

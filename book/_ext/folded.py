@@ -45,7 +45,7 @@ def _made_by(cell) -> str:
     if any(part.next_node(nodes.image) for part in out):
         return "of this figure"
     if drawn:
-        tables = all("data-matrices" in node.astext() for node in drawn)
+        tables = all('data-element="matrices"' in node.astext() for node in drawn)
         return "of this table" if tables else "of this figure"
     text = "".join(part.astext() for part in out)
     if "largest difference" in text:  # lib.checks.agrees
