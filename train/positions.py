@@ -10,7 +10,7 @@ with a seed of its own, until both neighbours of the best are worse. Three other
 that setting are then scored on the last part of the text, which chose nothing.
 
 Scored are the same characters at every length: the last 64 of each window, given the
-characters of the window before them. A length L gives L − 64 to L − 1 of them. So what
+characters of the window before them. A length L gives L − 63 to L of them. So what
 changes with the length is only how much the model is given. A learned table has no row
 beyond its length: the score there is null, not a loss.
 
