@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.gptj import modeling_gptj
 from transformers.models.llama import modeling_llama
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from lib import decoding
 from lib import positions as pos
 from lib.attention import attention
 
@@ -208,6 +210,92 @@ def test_rope_keeps_the_dtype(dtype):
     assert (
         pos.rope(x, turns(5, 8)).dtype == pos.rope_half(x, turns(5, 8)).dtype == dtype
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["rope", "rope_half"])
+def test_half_precision_is_turned_in_float32_and_rounded_once(layout, dtype):
+    turn, T, d = getattr(pos, layout), 4096, 64
+    x = normal(0, 2, T, d, dtype=torch.float32).to(dtype)
+    to_exact = pos.rope_turns(T, pos.rope_frequencies(d))
+    exact = turn(x.double(), to_exact)
+    ours = turn(x, to_exact)
+    assert ours.dtype == dtype
+    unit = torch.finfo(dtype).eps
+    torch.testing.assert_close(ours.double(), exact, rtol=0.51 * unit, atol=1e-6)
+    # transformers turns in half precision and rounds several times.
+    if layout == "rope_half":
+        cos, sin = (torch.cat((f, f), -1) for f in (to_exact.real, to_exact.imag))
+        theirs, _ = modeling_llama.apply_rotary_pos_emb(
+            x[:, None], x[:, None], cos[None].to(dtype), sin[None].to(dtype)
+        )
+        largest = x.abs().max().item()
+        torch.testing.assert_close(ours, theirs[:, 0], rtol=0, atol=4 * unit * largest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_shaws_scores_of_half_precision_are_rounded_once(dtype):
+    shaw = pos.Shaw(4, 64, std=30.0).to(dtype)
+    query = (40 * normal(1, 2, 3, 9, 64, dtype=torch.float32)).to(dtype)
+    distance = pos.distances(9, 9)
+    exact = pos.Shaw(4, 64).double()
+    exact.load_state_dict(shaw.state_dict())
+    want = exact(query.double(), distance)
+    unit = torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        shaw(query, distance).double(), want, rtol=0.51 * unit, atol=1e-2
+    )
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of a stand-in device, which `Apple` says it is on."""
+
+
+class Apple(TorchFunctionMode):
+    """A device, "meta" by name, that computes, and refuses float64 as Apple's does."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        inputs = [*args, *kwargs.values()]
+        here = any(isinstance(x, Elsewhere) for x in inputs)
+        if function == torch.Tensor.device.__get__ and here:
+            return torch.device("meta")
+        device = kwargs.get("device")
+        if function in (torch.Tensor.to, torch.Tensor.cpu):
+            given = [x for x in inputs if isinstance(x, str | torch.device)]
+            device = torch.device(given[0]) if given else None
+            device = torch.device("cpu") if function is torch.Tensor.cpu else device
+        if device is not None:
+            here = torch.device(device).type == "meta"
+            args = [x for x in args if not isinstance(x, str | torch.device)]
+            kwargs.pop("device", None)
+        with torch._C.DisableTorchFunctionSubclass():
+            found = function(*args, **kwargs)
+        if not isinstance(found, torch.Tensor):
+            return found
+        plain = torch.Tensor.as_subclass(found, torch.Tensor)
+        assert not (here and found.dtype in (torch.float64, torch.complex128)), function
+        return plain.as_subclass(Elsewhere) if here else plain
+
+
+def test_a_device_without_float64_needs_none():
+    with Apple():
+        positions = torch.arange(5000, device="meta")
+        assert positions.device.type == "meta"
+        with pytest.raises(AssertionError):
+            positions.double()
+        frequencies = pos.interpolated(pos.rope_frequencies(16), 2.0)
+        found = [pos.sinusoidal(positions, 16), pos.rope_turns(positions, frequencies)]
+        shares = torch.rand(4, 9).to("meta")
+        found.append(decoding.draw(shares, torch.Generator().manual_seed(0)))
+        assert all(x.device.type == "meta" for x in found)
+        found = [x.cpu() for x in found]
+    assert torch.equal(found[0], pos.sinusoidal(5000, 16))
+    assert torch.equal(found[1], pos.rope_turns(5000, frequencies))
+    again = decoding.draw(
+        shares.as_subclass(torch.Tensor), torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(found[2], again)
 
 
 def test_interpolation_puts_later_positions_among_the_trained():

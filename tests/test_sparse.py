@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,65 @@ def test_half_precision_and_a_length_of_one():
     torch.testing.assert_close(ours.double(), dense, atol=2e-2, rtol=2e-2)
     one = [x[:, :, :1] for x in three]
     assert torch.equal(sparse_attention(*one), one[2])
+
+
+CASES = [
+    {},
+    {"causal": True},
+    {"global_tokens": [0, 9]},
+    {"causal": True, "global_tokens": [17], "window": 1},
+    {"random": random_blocks(64, 2, block=8)},
+]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_a_masked_key_holds_does_not_leak(case, bad):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 2, 2, 64, 8, generator=generator)
+    key_mask = torch.ones(2, 64, dtype=torch.bool)
+    key_mask[0, 40:] = key_mask[1, 3] = False
+    padded = ~key_mask[:, None].expand(2, 2, 64)
+    case = {"block": 8} | case
+    clean = [x.clone().requires_grad_() for x in (query, key, value)]
+    want = sparse_attention(*clean, **case, key_mask=key_mask)
+    wanted = torch.autograd.grad(want.square().sum(), clean)
+    key[padded] = bad
+    dirty = [x.clone().requires_grad_() for x in (query, key, value)]
+    ours = sparse_attention(*dirty, **case, key_mask=key_mask)
+    found = torch.autograd.grad(ours.square().sum(), dirty)
+    for a, b in zip((ours, *found), (want, *wanted), strict=True):
+        torch.testing.assert_close(a, b)
+    # Keys that only some queries may meet: as in the dense form, and no further.
+    key[:, :, 30] = bad
+    mask = pattern(64, **case) & key_mask[:, None, None]
+    dense, _ = attention(query, key, value, mask)
+    ours = sparse_attention(query, key, value, **case, key_mask=key_mask)
+    torch.testing.assert_close(ours, dense, equal_nan=True)
+
+
+def test_a_masked_value_that_is_no_number_reaches_its_neighbours_alone():
+    query, key, value = torch.randn(3, 1, 1, 40, 8)
+    key_mask = torch.arange(40)[None] < 35
+    value[:, :, 35:] = float("nan")  # in the last block of 8, which two blocks meet
+    ours = sparse_attention(query, key, value, block=8, key_mask=key_mask)
+    assert ours.isnan().all(-1)[0, 0].tolist() == 24 * [False] + 16 * [True]
+    dense, _ = attention(query, key, value, key_mask[:, None, None])
+    assert dense.isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_that_of_torch(dtype):
+    generator = torch.Generator().manual_seed(0)
+    three = [x.to(dtype) for x in torch.randn(3, 1, 2, 300, 64, generator=generator)]
+    case = {"block": 16, "global_tokens": [0, 7], "causal": True}
+    ours = sparse_attention(*three, **case)
+    mask, unit = pattern(300, **case), torch.finfo(dtype).eps
+    theirs = F.scaled_dot_product_attention(*three, attn_mask=mask)
+    dense, _ = attention(*three, mask)
+    largest = three[2].abs().max().item()
+    for reference in (theirs, dense):
+        torch.testing.assert_close(ours, reference, rtol=unit, atol=unit * largest)
 
 
 def test_a_text_of_padding_alone_gives_zeros_and_no_nan():

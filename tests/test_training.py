@@ -392,6 +392,15 @@ def test_orthogonal_takes_each_singular_value_through_the_polynomial(a, b, seed)
     assert s.max() < 1.21
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_orthogonal_of_half_precision_is_computed_in_float32(dtype):
+    matrix = (1000 * torch.randn(80, 120)).to(dtype)  # its norm is no float16
+    exact, unit = training.orthogonal(matrix.double()), torch.finfo(dtype).eps
+    ours = training.orthogonal(matrix)
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours.double(), exact, rtol=0.51 * unit, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
 def test_muon_is_torchs(shape, monkeypatch):
     torch_orthogonal = torch.optim._muon._zeropower_via_newtonschulz
