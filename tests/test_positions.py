@@ -235,10 +235,10 @@ def test_half_precision_is_turned_in_float32_and_rounded_once(layout, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_shaws_scores_of_half_precision_are_rounded_once(dtype):
-    shaw = pos.Shaw(4, 64, std=30.0).to(dtype)
-    query = (40 * normal(1, 2, 3, 9, 64, dtype=torch.float32)).to(dtype)
+    shaw = pos.Shaw(4, 48, std=30.0).to(dtype)
+    query = (40 * normal(1, 2, 3, 9, 48, dtype=torch.float32)).to(dtype)
     distance = pos.distances(9, 9)
-    exact = pos.Shaw(4, 64).double()
+    exact = pos.Shaw(4, 48).double()
     exact.load_state_dict(shaw.state_dict())
     want = exact(query.double(), distance)
     unit = torch.finfo(dtype).eps

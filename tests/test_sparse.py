@@ -73,6 +73,7 @@ def test_half_precision_and_a_length_of_one():
     assert torch.equal(sparse_attention(*one), one[2])
 
 
+NAMES = ["window", "causal", "global", "both", "random"]
 CASES = [
     {},
     {"causal": True},
@@ -83,7 +84,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_what_a_masked_key_holds_does_not_leak(case, bad):
     generator = torch.Generator().manual_seed(0)
     query, key, value = torch.randn(3, 2, 2, 64, 8, generator=generator)
