@@ -7,6 +7,8 @@ Positions live elsewhere; at work, use `torch.nn.MultiheadAttention`, or
 import torch
 from torch import Tensor, nn
 
+from lib import checks
+
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
@@ -58,8 +60,7 @@ def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
 
     Raises ValueError if `T` is not a whole number of at least 0.
     """
-    if not isinstance(T, int) or isinstance(T, bool) or T < 0:
-        raise ValueError(f"T: got {T!r}, wants a whole number of at least 0")
+    checks.whole("T", T, 0)
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()  # (T, T)
 
 
@@ -83,15 +84,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, d_model: int, num_heads: int, bias: bool = True) -> None:
         super().__init__()
-        for name, n in (("d_model", d_model), ("num_heads", num_heads)):
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                raise ValueError(
-                    f"{name}: got {n!r}, wants a whole number of at least 1"
-                )
-        if d_model % num_heads:
-            raise ValueError(
-                f"num_heads: got {num_heads}, wants a divisor of d_model = {d_model}"
-            )
+        checks.sizes({"d_model": d_model, "num_heads": num_heads})
         self.num_heads = num_heads
         # Each map holds those of all heads: rows h·d to (h + 1)·d belong to head h.
         self.to_query = nn.Linear(d_model, d_model, bias)
@@ -135,12 +128,7 @@ class MultiHeadAttention(nn.Module):
         weight = self.to_query.weight
         D = weight.shape[1]
         for name, y in (("x", x), ("context", context)):
-            if not isinstance(y, Tensor):
-                raise TypeError(f"{name}: got {type(y).__name__}, wants a torch.Tensor")
-            if y.dtype != weight.dtype:
-                raise TypeError(
-                    f"{name}: got {y.dtype}, wants {weight.dtype}, as the weights have"
-                )
+            checks.floating(name, y, weight, "the weights have")
             if y.ndim != 3 or y.shape[-1] != D:
                 raise ValueError(f"{name}: got shape {_shape(y)}, wants (B, T, {D})")
         if len(context) != len(x):
@@ -202,12 +190,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
     for name, x in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: got {type(x).__name__}, wants a torch.Tensor")
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: got {x.dtype}, wants a floating dtype")
-        if x.dtype != query.dtype:
-            raise TypeError(f"{name}: got {x.dtype}, wants {query.dtype}, as query has")
+        checks.floating(name, x, query)
         if x.ndim < 2:
             raise ValueError(
                 f"{name}: got shape {_shape(x)}, wants (..., tokens, width)"

@@ -162,6 +162,17 @@ def _short(value: Any) -> str:
 # --- Arguments -------------------------------------------------------------------
 
 
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether `value` is a whole number of at least `least`; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def whole(name: str, value: Any, least: int = 1) -> None:
+    """A whole number of at least `least`. Raises ValueError otherwise."""
+    if not is_whole(value, least):
+        raise ValueError(f"{name}: got {value!r}, wants a whole number from {least}")
+
+
 def sizes(numbers: dict[str, int]) -> None:
     """Names and their sizes: each a whole number from 1, num_heads a divisor of d_model.
 
@@ -169,11 +180,31 @@ def sizes(numbers: dict[str, int]) -> None:
         ValueError: one is not; the message names it.
     """
     for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
+        whole(name, value)
     D, heads = numbers.get("d_model", 1), numbers.get("num_heads", 1)
     if D % heads:
         raise ValueError(f"num_heads: got {heads}, wants a divisor of d_model = {D}")
+
+
+def tensor(name: str, x: Any) -> None:
+    """Raises TypeError for anything but a tensor."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name}: got {type(x).__name__}, wants a torch.Tensor")
+
+
+def floating(name: str, x: Any, like: torch.Tensor, whose: str = "query has") -> None:
+    """A tensor of the floating dtype of `like`. Raises TypeError otherwise."""
+    tensor(name, x)
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: got {x.dtype}, wants a floating dtype")
+    if x.dtype != like.dtype:
+        raise TypeError(f"{name}: got {x.dtype}, wants {like.dtype}, as {whose}")
+
+
+def whole_numbers(name: str, x: torch.Tensor) -> None:
+    """A tensor of an integer dtype. Raises TypeError otherwise."""
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise TypeError(f"{name}: got {x.dtype}, wants whole numbers")
 
 
 def ids_in_range(name: str, ids: torch.Tensor, vocabulary: int) -> None:
@@ -183,8 +214,7 @@ def ids_in_range(name: str, ids: torch.Tensor, vocabulary: int) -> None:
         TypeError: not a tensor of whole numbers.
         ValueError: another number of axes, or an id out of range.
     """
-    if not isinstance(ids, torch.Tensor):
-        raise TypeError(f"{name}: got {type(ids).__name__}, wants a torch.Tensor")
+    tensor(name, ids)
     if ids.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"{name}: got {ids.dtype}, wants whole numbers (int64)")
     if ids.ndim != 2:

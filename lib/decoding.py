@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lib import checks
 from lib.models.language import LanguageModel
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
@@ -64,8 +65,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     A `k` above the vocabulary keeps all, as in `transformers`. Raises ValueError unless
     `k` is a whole number of at least 1. Source: Fan et al. (2018), arXiv:1805.04833.
     """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"top_k: got {k!r}, wants a whole number of at least 1")
+    checks.whole("top_k", k)
     last = logits.topk(min(k, logits.shape[-1])).values[..., -1:]  # (..., 1)
     return logits.masked_fill(logits < last, -torch.inf)
 
@@ -225,8 +225,7 @@ def beam(
     Raises ValueError as `greedy`, and for `beams` below 1.
     Equal to `generate(num_beams=…)` of `transformers` 5, token for token.
     """
-    if not isinstance(beams, int) or isinstance(beams, bool) or beams < 1:
-        raise ValueError(f"beams: got {beams!r}, wants a whole number of at least 1")
+    checks.whole("beams", beams)
     if early_stopping not in (True, False, "never"):
         raise ValueError(
             f"early_stopping: got {early_stopping!r}, wants True, False or 'never'"
@@ -427,8 +426,7 @@ def _start(step: Step, ids: Tensor, new_tokens: int, eos) -> tuple[Tensor, Tenso
         raise ValueError(
             f"ids: got shape {tuple(ids.shape)}, wants a prompt of at least one token"
         )
-    if not isinstance(new_tokens, int) or new_tokens < 1:
-        raise ValueError(f"new_tokens: got {new_tokens!r}, wants a whole number from 1")
+    checks.whole("new_tokens", new_tokens)
     limit = getattr(step, "limit", None)
     # The last new token is not fed back.
     if limit is not None and ids.shape[1] + new_tokens - 1 > limit:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from lib import checks
+
 WIRINGS = ("none", "post", "pre", "rms")
 
 
 def _check_norm(features: int, eps: float) -> None:
-    if not isinstance(features, int) or features < 1:
-        raise ValueError(f"features: got {features!r}, wants a whole number above 0")
+    checks.whole("features", features)
     if not eps > 0:
         raise ValueError(f"eps: got {eps!r}, wants a number above 0")
 
@@ -144,12 +145,6 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     return (wide * (1 + torch.tanh(inner)) / 2).to(x.dtype)
 
 
-def _check_hidden(d_model: int, hidden: int) -> None:
-    for name, value in (("d_model", d_model), ("hidden", hidden)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number above 0")
-
-
 class MLP(nn.Module):
     """Two linear maps with an activation between them: (..., D) -> (..., D).
 
@@ -170,7 +165,7 @@ class MLP(nn.Module):
         activation: Callable[[torch.Tensor], torch.Tensor] = torch.relu,
     ):
         super().__init__()
-        _check_hidden(d_model, hidden)
+        checks.sizes({"d_model": d_model, "hidden": hidden})
         self.activation = activation
         self.up = nn.Linear(d_model, hidden)
         self.down = nn.Linear(hidden, d_model)
@@ -204,7 +199,7 @@ class GatedMLP(nn.Module):
         activation: Callable[[torch.Tensor], torch.Tensor] = nn.functional.silu,
     ):
         super().__init__()
-        _check_hidden(d_model, hidden)
+        checks.sizes({"d_model": d_model, "hidden": hidden})
         self.activation = activation
         self.gate = nn.Linear(d_model, hidden, bias=False)
         self.up = nn.Linear(d_model, hidden, bias=False)

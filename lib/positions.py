@@ -10,28 +10,24 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lib import checks
+
 SCHEMES = ("none", "sinusoidal", "learned", "shaw", "t5", "alibi", "rope")
 
 
-def _whole(name: str, value: int, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: got {value!r}, wants a whole number from {least}")
-
-
 def _even(name: str, width: int) -> None:
-    _whole(name, width, 2)
+    checks.whole(name, width, 2)
     if width % 2:
         raise ValueError(f"{name}: got {width}, wants an even number (pairs)")
 
 
 def _checked(positions: int | Tensor) -> Tensor:
     if isinstance(positions, Tensor):
-        if positions.is_floating_point() or positions.dtype == torch.bool:
-            raise TypeError(f"positions: got {positions.dtype}, wants whole numbers")
+        checks.whole_numbers("positions", positions)
         if positions.numel() and positions.min() < 0:
             raise ValueError(f"positions: got {int(positions.min())}, wants 0 or more")
         return positions
-    _whole("positions", positions, 0)
+    checks.whole("positions", positions, 0)
     return torch.arange(positions)
 
 
@@ -68,8 +64,8 @@ class Learned(nn.Module):
 
     def __init__(self, length: int, d_model: int, std: float = 0.02):
         super().__init__()
-        _whole("length", length)
-        _whole("d_model", d_model)
+        checks.whole("length", length)
+        checks.whole("d_model", d_model)
         self.weight = nn.Parameter(torch.randn(length, d_model) * std)  # (L, D)
 
     def forward(self, positions: int | Tensor) -> Tensor:
@@ -104,8 +100,8 @@ class Shaw(nn.Module):
 
     def __init__(self, reach: int, head_dim: int, std: float = 0.02):
         super().__init__()
-        _whole("reach", reach)
-        _whole("head_dim", head_dim)
+        checks.whole("reach", reach)
+        checks.whole("head_dim", head_dim)
         self.reach = reach
         self.weight = nn.Parameter(torch.randn(2 * reach + 1, head_dim) * std)
 
@@ -137,9 +133,8 @@ def t5_bucket(
     Shapes: any, whole numbers -> the same, int64 in [0, buckets).
     Source: Raffel et al. (2020), arXiv:1910.10683, as in `transformers`' T5.
     """
-    _whole("buckets", buckets, 4)
-    if distance.is_floating_point():
-        raise TypeError(f"distance: got {distance.dtype}, wants whole numbers")
+    checks.whole("buckets", buckets, 4)
+    checks.whole_numbers("distance", distance)
     if bidirectional:
         buckets //= 2
         start, size = (distance > 0).long() * buckets, distance.abs()
@@ -165,7 +160,7 @@ class T5Bias(nn.Module):
 
     def __init__(self, num_heads: int, bidirectional: bool, buckets=32, far=128):
         super().__init__()
-        _whole("num_heads", num_heads)
+        checks.whole("num_heads", num_heads)
         self.bidirectional, self.far = bidirectional, far
         self.weight = nn.Parameter(torch.zeros(num_heads, buckets))  # (H, buckets)
 
@@ -182,7 +177,7 @@ def alibi_slopes(num_heads: int) -> Tensor:
     Where H is no power of two: the slopes of the power below it, then every second one
     of the power above. Source: Press, Smith and Lewis (2022), arXiv:2108.12409.
     """
-    _whole("num_heads", num_heads)
+    checks.whole("num_heads", num_heads)
     below = 2 ** int(math.log2(num_heads))
 
     def of(power: int) -> list[float]:

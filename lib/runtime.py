@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.profiler import profile
 
+from lib.checks import is_whole
 from lib.figures import theme
 
 
@@ -43,7 +44,7 @@ def seed_all(seed: int) -> None:
     Raises:
         ValueError: `seed` is not a whole number of at least 0.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+    if not is_whole(seed, 0):
         raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib import checks
 from lib.attention import attention
 
 PERIODS = 4  # windows' worth of text whose keys are held at once
@@ -227,9 +228,7 @@ def _met(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tens
 
 
 def _reach(block: int, window: int) -> int:
-    for name, value in (("block", block), ("window", window)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number from 1")
+    checks.sizes({"block": block, "window": window})
     if window % 2 == 0:
         raise ValueError(f"window: got {window} blocks, wants an odd number")
     return window // 2
@@ -268,14 +267,11 @@ def _random(random: Tensor | None, T: int, block: int, device) -> Tensor:
 
 def _check(query, key, value, key_mask) -> None:
     for name, x in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"{name}: got {x!r:.60}, wants a floating tensor")
+        checks.floating(name, x, query)
         if x.shape != query.shape or x.ndim != 4 or not x.shape[-1]:
             raise ValueError(
                 f"{name}: got shape {tuple(x.shape)}, wants (B, H, T, d), as query has"
             )
-        if x.dtype != query.dtype:
-            raise TypeError(f"{name}: got {x.dtype}, wants {query.dtype}, as query has")
     B, _, T, _ = query.shape
     if key_mask is not None:
         if key_mask.dtype != torch.bool:

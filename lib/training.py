@@ -28,6 +28,8 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from lib.checks import is_whole
+
 
 def orthogonal(matrix: Tensor) -> Tensor:
     """U Vᵀ of the matrix U S Vᵀ, roughly: most singular values end at 0.7 to 1.2.
@@ -231,7 +233,7 @@ def fit(
         ("pieces", pieces, 1),
         ("seed", seed, 0),
     ):
-        if not isinstance(value, int) or not least <= value < 2**32:
+        if not is_whole(value, least) or value >= 2**32:
             raise ValueError(
                 f"{name}: expected a whole number from {least}, got {value!r}"
             )
