@@ -22,7 +22,6 @@ under `_build/train/layer-norm/`, so a killed command goes on where it was. Unde
 """
 
 import copy
-import json
 import math
 import os
 import time
@@ -283,11 +282,11 @@ class Cells:
         mine = list(jobs)[self.rank :: self.world]
         for key in tqdm(mine, desc=title, disable=self.rank > 0):
             training.kept(self.folder, key, jobs[key])
-        while missing := [k for k in jobs if not (self.folder / f"{k}.json").exists()]:
+        while missing := [k for k in jobs if not (self.folder / f"{k}.pt").exists()]:
             time.sleep(1)  # under torchrun: another process has these
             if self.world == 1:
                 raise RuntimeError(f"cells that vanished: {', '.join(missing)}")
-        return {k: json.loads((self.folder / f"{k}.json").read_text()) for k in jobs}
+        return {k: training.kept(self.folder, k, jobs[k]) for k in jobs}
 
 
 def study(folder: Path) -> dict:
