@@ -1,9 +1,7 @@
-"""Searches equal to transformers' `generate`, filters to its processors, and the cache."""
+"""Searches equal to transformers' `generate`, with a cache and without."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import (
     AutoModelForCausalLM,
@@ -21,9 +19,8 @@ from transformers import (
     RwkvConfig,
     xLSTMConfig,
 )
-from transformers.generation import logits_process as theirs
 
-from lib import decoding
+from lib import decoding, filters
 from lib.models.language import LanguageModel
 from lib.positions import SCHEMES
 
@@ -209,67 +206,6 @@ def test_a_cache_that_cannot_be_kept_is_named():
         assert decoding.greedy(decoding.uncached(model), ids, 2).shape == (3, 7)
 
 
-# --- Filters ---------------------------------------------------------------------
-
-
-@settings(max_examples=60)
-@given(
-    seed=st.integers(0, 10**6),
-    temperature=st.floats(0.05, 5.0),
-    k=st.integers(1, 60),
-    p=st.floats(0.01, 1.0),
-    m=st.floats(0.0, 1.0),
-)
-def test_filters_are_the_processors(seed, temperature, k, p, m):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 4 * torch.randn(3, 50, generator=generator)
-    processors = {
-        theirs.TemperatureLogitsWarper(temperature): (decoding.scale, temperature),
-        theirs.TopKLogitsWarper(k): (decoding.keep_top_k, k),
-        theirs.TopPLogitsWarper(p): (decoding.keep_top_p, p),
-        theirs.MinPLogitsWarper(m): (decoding.keep_min_p, m),
-    }
-    together = logits
-    for processor, (ours, value) in processors.items():
-        assert torch.equal(ours(logits, value), processor(None, logits))
-        together = processor(None, together)
-    assert torch.equal(decoding.filtered(logits, temperature, k, p, m), together)
-    ids = torch.randint(50, (3, 12), generator=generator)
-    penalty = theirs.RepetitionPenaltyLogitsProcessor(temperature)
-    assert torch.equal(
-        decoding.penalise(logits, ids, temperature), penalty(ids, logits)
-    )
-
-
-@settings(max_examples=60)
-@given(seed=st.integers(0, 10**6), k=st.integers(1, 9), p=st.floats(0.01, 1.0))
-def test_what_is_left_is_a_distribution_in_the_old_proportions(seed, k, p):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(2, 9, dtype=torch.float64, generator=generator)
-    shares = decoding.filtered(logits, 1.0, k, p).softmax(-1)
-    torch.testing.assert_close(shares.sum(-1), torch.ones(2, dtype=torch.float64))
-    left = shares > 0
-    assert (left.sum(-1) <= k).all()
-    assert torch.equal(shares.argmax(-1), logits.argmax(-1))
-    ratio = (shares / logits.softmax(-1))[left]  # one number for each row
-    assert len(ratio.round(decimals=9).unique()) <= 2
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_filters_of_half_precision_keep_what_those_of_float32_keep(dtype):
-    generator = torch.Generator().manual_seed(0)
-    # Half of the probability in one token, the rest in 20,000 that are one in 40,000
-    # each: in half precision such a sum stands still.
-    logits = torch.zeros(2, 20_001).to(dtype)
-    logits[:, 7] = torch.tensor(20_000.0).log()
-    wide = 4 * torch.randn(3, 5_000, generator=generator).to(dtype)
-    for case in (logits, wide):
-        for p in (0.3, 0.6, 0.9, 0.999):
-            for keep in (decoding.keep_top_p, decoding.keep_min_p):
-                ours, exact = keep(case, p), keep(case.float(), p)
-                assert ours.dtype == dtype and torch.equal(ours.float(), exact)
-
-
 def test_beams_of_half_precision_are_summed_in_float32():
     generator = torch.Generator().manual_seed(0)
     table = (3 * torch.randn(9, 9, generator=generator)).bfloat16()
@@ -280,15 +216,6 @@ def test_beams_of_half_precision_are_summed_in_float32():
     ]
     assert found[0][1].dtype == torch.float32
     assert all(map(torch.equal, *found))
-
-
-def test_top_k_keeps_ties_and_top_p_the_token_that_crosses():
-    logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
-    assert decoding.keep_top_k(logits, 2).isfinite().sum() == 3
-    assert decoding.keep_top_p(logits, 0.5).isfinite().tolist() == [
-        [True, False, False]
-    ]
-    assert decoding.keep_top_p(logits, 0.51).isfinite().sum() == 2
 
 
 # --- Sampling --------------------------------------------------------------------
@@ -303,7 +230,7 @@ def test_sampling_frequencies():
         {"top_p": 0.9},
         {"min_p": 0.2},
     ):
-        shares = decoding.filtered(logits[None].double(), **more).softmax(-1)[0]
+        shares = filters.filtered(logits[None].double(), **more).softmax(-1)[0]
         generator = torch.Generator().manual_seed(0)
         ids = torch.zeros(20_000, 1, dtype=torch.long)
 
@@ -387,33 +314,6 @@ def test_a_table_is_a_step_and_beams_follow_their_parents():
 
     decoding.beam(step, torch.tensor([[0], [3]]), 6, 3)
     assert [len(ids) for ids in seen] == [2, 6, 6, 6, 6, 6]
-
-
-BAD = {
-    "temperature 0": (decoding.scale, 0.0),
-    "temperature below 0": (decoding.scale, -1.0),
-    "temperature NaN": (decoding.scale, float("nan")),
-    "top_p 0": (decoding.keep_top_p, 0.0),
-    "top_p above 1": (decoding.keep_top_p, 1.1),
-    "min_p above 1": (decoding.keep_min_p, 1.1),
-    "min_p below 0": (decoding.keep_min_p, -0.1),
-    "top_k 0": (decoding.keep_top_k, 0),
-    "top_k 1.5": (decoding.keep_top_k, 1.5),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_numbers_that_make_no_sense(case):
-    function, value = BAD[case]
-    with pytest.raises(ValueError, match=case.split()[0]):
-        function(torch.zeros(1, 4), value)
-    with pytest.raises(ValueError, match=case.split()[0]):
-        decoding.sample(None, prompts(), 2, **{case.split()[0]: value})
-
-
-def test_k_above_the_vocabulary_keeps_all():
-    logits = torch.randn(2, 4)
-    assert torch.equal(decoding.keep_top_k(logits, 100), logits)
 
 
 def test_prompts_and_limits():

@@ -34,6 +34,7 @@ from torch import Tensor
 from lib import runtime, tokenizers, training, weights
 from lib.data.livedoor import livedoor
 from lib.models.masked import MaskedLanguageModel
+from lib.optimisers import muon
 from lib.sparse import pattern
 
 NAME = "hybrid"
@@ -231,7 +232,7 @@ def train(change, steps, seed, articles, folder, evaluate=None, evaluate_every=N
         batch,
         loss,
         steps,
-        training.muon(model, **RATES),
+        muon(model, **RATES),
         seed=seed,
         warm_up=int(WARM_UP * steps),
         evaluate=evaluate,

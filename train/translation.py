@@ -27,6 +27,7 @@ from torch import Tensor
 from lib import decoding, tokenizers, training, weights
 from lib.data.multi30k import embedded_pairs, multi30k
 from lib.models.encoder_decoder import PAD, EncoderDecoder
+from lib.optimisers import adamw, muon
 
 NAME = "translation"
 BOS, EOS = 2, 3  # beside PAD = 0; 1 stands for what the vocabulary lacks
@@ -226,8 +227,8 @@ def token_loss(model, processor, pairs: Pairs, size: int = 64) -> float:
 
 def optimisers(model: EncoderDecoder, name: str, rate: float) -> list:
     if name == "muon":
-        return training.muon(model, model.readout, rate=rate, adamw_rate=2e-3)
-    return [training.adamw(model, rate, betas=(0.9, 0.98))]
+        return muon(model, model.readout, rate=rate, adamw_rate=2e-3)
+    return [adamw(model, rate, betas=(0.9, 0.98))]
 
 
 def trained(config, setting, steps, seed, *, looks, processor, splits, folder):

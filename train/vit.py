@@ -33,6 +33,7 @@ from lib import training, weights
 from lib.attention import rollout
 from lib.data.cifar10 import Images, cifar10, pixels
 from lib.models.vision import ViT, conv_stem
+from lib.optimisers import adamw, muon
 
 NAME = "vit"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -169,9 +170,9 @@ def train(name, config, cifar, steps, folder, seed, watched=None, *, bfloat16, l
     torch.manual_seed(seed)
     model = build(config["model"]).to(where, memory_format=torch.channels_last)
     if config["muon"]:
-        optimisers = training.muon(model, model.head, **RATES)
+        optimisers = muon(model, model.head, **RATES)
     else:
-        optimisers = [training.adamw(model, 1e-3, decay=0.05)]
+        optimisers = [adamw(model, 1e-3, decay=0.05)]
 
     def loss(model, x, y):
         with torch.autocast(where.type, torch.bfloat16, enabled=bfloat16):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lib.checks import Exercise
-from lib.decoding import penalise as _penalise
+from lib.filters import penalise as _penalise
 
 _SHARES = torch.tensor([0.12, 0.4, 0.03, 0.25, 0.2])
 _FLAT = torch.tensor([0.3, 0.24, 0.26, 0.2])

@@ -6,7 +6,7 @@ const STYLE = `
 const [blue, orange] = data.colours;
 const percent = (share) => (share >= 0.0005 ? (100 * share).toFixed(1) : share > 0 ? "< 0.1" : "0") + " %";
 
-// The same steps in the same order as lib.decoding.filtered.
+// The same steps in the same order as lib.filters.filtered.
 // Entries {value, count, name}: a named token, or all tokens whose rounded logit is alike.
 const entries = data.logits.map((value, name) => ({ value, count: 1, name }));
 for (const [value, count] of data.rest) entries.push({ value, count, name: -1 });

@@ -36,7 +36,7 @@ def distribution(
     """Next-token logits (V,) under sliders for temperature, top-k, top-p and min-p.
 
     `names` (V,) are the tokens' texts; the `shown` likeliest have a bar. The browser
-    works on `rounded(logits, named)`, and finds what `lib.decoding.filtered` finds there.
+    works on `rounded(logits, named)`, and finds what `lib.filters.filtered` finds there.
     """
     order = logits.double().argsort(descending=True, stable=True)
     logits = rounded(logits, named)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import decoding, weights
+from lib import filters, weights
 from lib.figures import sliders, theme, tree
 
 NAMED = 300
@@ -86,7 +86,7 @@ def test_the_browser_filters_as_lib_does(open_page, address, logits):
     for positions in SETTINGS:
         found = move(page, **(neutral | positions))
         chosen = found["temperature"], found["k"], found["p"], found["m"]
-        kept = decoding.filtered(rounded[None], *chosen)[0]
+        kept = filters.filtered(rounded[None], *chosen)[0]
         shares = kept.softmax(-1)
         ours = shares[order].numpy()
         assert np.abs(np.array(found["shares"]) - ours).max() < 1e-6, positions
