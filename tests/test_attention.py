@@ -166,6 +166,7 @@ class NoNaN(TorchDispatchMode):
         return found
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 def test_a_query_without_any_key_leaves_no_nan_inside():
     mask = torch.tensor([[False] * 4, [True] * 4, [True, False, True, False]])
     query, key, value = (
