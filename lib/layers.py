@@ -56,7 +56,7 @@ class LayerNorm(nn.Module):
         centred = wide - wide.mean(-1, keepdim=True)  # (..., D)
         variance = centred.square().mean(-1, keepdim=True)  # (..., 1), biased
         y = self.weight * centred * torch.rsqrt(variance + self.eps) + self.bias
-        return y.to(torch.promote_types(x.dtype, self.weight.dtype))
+        return y.to(torch.result_type(x, self.weight))
 
 
 class RMSNorm(nn.Module):
@@ -82,12 +82,12 @@ class RMSNorm(nn.Module):
         wide = _wide(x)  # (..., D)
         mean_square = wide.square().mean(-1, keepdim=True)  # (..., 1)
         y = self.weight * wide * torch.rsqrt(mean_square + self.eps)
-        return y.to(torch.promote_types(x.dtype, self.weight.dtype))
+        return y.to(torch.result_type(x, self.weight))
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
     """x in float32 at least: sums and squares of half precision overflow or round."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class Residual(nn.Module):
