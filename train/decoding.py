@@ -2,8 +2,9 @@
 
     python -m train.decoding           # about 20 minutes on one core
 
-SmolLM2-135M-Instruct goes on from 60 openings, written for this book, in nine ways, at
-most 48 tokens each. Every text is measured four times:
+SmolLM2-135M-Instruct goes on from 60 openings, written for this book, in ten ways, at
+most 48 tokens each; in one of them inside its chat template. Every text is measured
+four times:
 
 repetition      the share of its runs of four tokens that stood in it before
 distinct-2      pairs of tokens, different ones among all, over the texts of one setting
@@ -43,6 +44,7 @@ SETTINGS = {
     "top-k 40": {"top_k": 40},
     "top-p 0.9": {"top_p": 0.9},
     "min-p 0.1": {"min_p": 0.1},
+    "greedy, chat": {"chat": True},
 }
 TEXT = """The old lighthouse keeper climbed the stairs and
 A woman in a green coat is standing at
@@ -107,12 +109,23 @@ As soon as the lights went out,"""
 OPENINGS = TEXT.split("\n")
 
 
+def prompt(smol, opening: str, chat: bool) -> list[int]:
+    """The tokens to go on from; in a chat the opening begins the model's answer."""
+    if chat:
+        asked = [{"role": "user", "content": f"Continue this text: {opening}"}]
+        template = {"tokenize": False, "add_generation_prompt": True}
+        opening = smol.tokenizer.apply_chat_template(asked, **template) + opening
+    return smol.tokenizer(opening).input_ids
+
+
 def texts(smol, setting: dict) -> list[list[int]]:
     """The new tokens of each opening, up to the first end."""
-    found = []
+    found, setting = [], dict(setting)
+    chat = setting.pop("chat", False)
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(OPENINGS), ROWS):
-        lines = smol.tokenizer(OPENINGS[start : start + ROWS]).input_ids
+        some = OPENINGS[start : start + ROWS]
+        lines = [prompt(smol, opening, chat) for opening in some]
         ids, mask = decoding.pad_left(lines, pad=2)
         step, more = decoding.cached(smol.model, mask), {"eos": ENDS, "pad": 2}
         if "beams" in setting:
