@@ -1,17 +1,13 @@
-"""Comparisons that a page prints: ours against the field's, the reader's against ours.
+"""Comparisons that a page prints, ours against the field's, and checks of arguments.
 
-A check either passes and says how well, or names what is wrong.
+A check either passes and says how well, or names what is wrong. The reader's answers
+are judged in `exercise`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-
-UNANSWERED = "not answered yet"
-RIGHT = "right"
 
 
 def agrees(what: str, ours: Any, reference: Any, tol: float = 1e-6) -> None:
@@ -26,12 +22,12 @@ def agrees(what: str, ours: Any, reference: Any, tol: float = 1e-6) -> None:
         ValueError: the shapes differ, or a value is not finite in one of them only.
         AssertionError: the difference is above `tol`.
     """
-    ours, reference = _array(ours), _array(reference)
+    ours, reference = array(ours), array(reference)
     if ours.shape != reference.shape:
         raise ValueError(
             f"{what}: ours has shape {ours.shape}, the reference {reference.shape}"
         )
-    difference = _difference(ours, reference)
+    difference = largest_gap(ours, reference)
     if np.isnan(difference):
         raise ValueError(f"{what}: a value is not finite in one of the two only")
     line = f"{what}: largest difference {difference:.1e}, tolerance {tol:.0e}"
@@ -40,57 +36,8 @@ def agrees(what: str, ours: Any, reference: Any, tol: float = 1e-6) -> None:
     print(line)
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """A question with its answer and a catalogue of wrong answers.
-
-    Args:
-        correct: the right answer, a function or a value.
-        mistakes: what is wrong -> the answer that this mistake gives.
-        cases: argument tuples on which functions are compared; they have to tell
-            every mistake from the right answer and from each other.
-        tol: the largest absolute difference that counts as equal.
-
-    Calling it with an answer prints :meth:`verdict`; it does not raise.
-    """
-
-    correct: Any
-    mistakes: dict[str, Any]
-    cases: Sequence[tuple] = field(default=((),))
-    tol: float = 1e-5
-
-    def __call__(self, answer: Any) -> None:
-        print(self.verdict(answer))
-
-    def verdict(self, answer: Any) -> str:
-        """Say whether `answer` is right, or which mistake it makes."""
-        try:
-            given = [_call(answer, case) for case in self.cases]
-        except Exception as error:
-            return f"your answer raises {type(error).__name__}: {error}"
-        if any(result is None or result is Ellipsis for result in given):
-            return UNANSWERED
-        wanted = [_call(self.correct, case) for case in self.cases]
-        if _same(given, wanted, self.tol):
-            return RIGHT
-        for message, mistake in self.mistakes.items():
-            try:
-                wrong = [_call(mistake, case) for case in self.cases]
-            except Exception:  # some mistakes only work on some shapes
-                continue
-            if _same(given, wrong, self.tol):
-                return f"not yet: {message}"
-        return f"not yet: {_first_difference(given, wanted, self.tol)}"
-
-
-def _call(answer: Any, case: tuple) -> Any:
-    if not isinstance(answer, Callable):
-        return answer
-    # Each call gets its own tensors: an answer may write into what it is given.
-    return answer(*(x.clone() if isinstance(x, torch.Tensor) else x for x in case))
-
-
-def _array(value: Any) -> np.ndarray:
+def array(value: Any) -> np.ndarray:
+    """Tensors, arrays, numbers, and lists of them, as an array of NumPy's."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype == torch.bfloat16 else value
@@ -98,11 +45,11 @@ def _array(value: Any) -> np.ndarray:
     if isinstance(value, list | tuple) and any(
         isinstance(x, torch.Tensor) for x in value
     ):
-        return np.stack([_array(x) for x in value])
+        return np.stack([array(x) for x in value])
     return np.asarray(value)
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
+def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     """The largest absolute difference; nan where only one of two values is finite."""
     if a.size == 0:
         return 0.0
@@ -110,53 +57,6 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
     with np.errstate(invalid="ignore"):
         gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float("nan") if not np.isfinite(gap).all() else float(gap.max())
-
-
-def _same(given: Sequence, wanted: Sequence, tol: float) -> bool:
-    return all(_equal(g, w, tol) for g, w in zip(given, wanted, strict=True))
-
-
-def _equal(given: Any, wanted: Any, tol: float) -> bool:
-    if isinstance(wanted, str | bytes) or isinstance(given, str | bytes):
-        return type(given) is type(wanted) and given == wanted
-    if isinstance(wanted, list | tuple):
-        return (
-            isinstance(given, list | tuple)
-            and len(given) == len(wanted)
-            and _same(given, wanted, tol)
-        )
-    try:
-        given, wanted = _array(given), _array(wanted)
-    except (TypeError, ValueError):
-        return False
-    if given.shape != wanted.shape or given.dtype.kind not in "fiub":
-        return False
-    return _difference(given, wanted) <= tol  # False for nan
-
-
-def _first_difference(given: Sequence, wanted: Sequence, tol: float) -> str:
-    for g, w in zip(given, wanted, strict=True):
-        if _equal(g, w, tol):
-            continue
-        if isinstance(w, torch.Tensor | np.ndarray):
-            try:
-                mine, right = _array(g), _array(w)
-            except (TypeError, ValueError):
-                return f"expected a tensor, got {type(g).__name__}"
-            if mine.shape != right.shape:
-                return f"expected shape {right.shape}, got {mine.shape}"
-            if mine.dtype.kind not in "fiub":
-                return f"expected numbers, got {type(g).__name__}"
-            gap = ~np.isclose(mine, right, rtol=0, atol=tol, equal_nan=True)
-            at = tuple(int(i) for i in np.argwhere(gap)[0])
-            return f"at {list(at)} expected {right[at]:.4g}, got {mine[at]:.4g}"
-        return f"expected {_short(w)}, got {_short(g)}"
-    return "it differs"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 # --- Arguments -------------------------------------------------------------------

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lib.attention import attention as _attention
 from lib.attention import causal_mask as _causal_mask
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _weights(scores: Tensor, mask: Tensor | None) -> Tensor:

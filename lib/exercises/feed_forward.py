@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -211,7 +211,8 @@ _D, _HIDDEN = 4096, 11008
 parameters = Exercise(
     correct=3 * _D * _HIDDEN,
     mistakes={
-        "two matrices: a gated MLP has three": 2 * _D * _HIDDEN,
+        "that is two matrices: a gated MLP has three, and 11,008 is the hidden width as "
+        "it stands, no 2/3 comes to it": 2 * _D * _HIDDEN,
         "biases are counted: this MLP has none": 3 * _D * _HIDDEN + 2 * _HIDDEN + _D,
         "one matrix: a gated MLP has three": _D * _HIDDEN,
         "this is the plain MLP of four times the width: the hidden width is given": (

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 from lib.sparse import pattern
 
 # --- mask: window and two-way globals --------------------------------------------
@@ -68,7 +68,7 @@ mask = Exercise(
         ),
         "the globals are missing": lambda T, block, places: _window(T, block),
     },
-    cases=[(20, 4, (1, 13)), (17, 3, (0, 7))],
+    cases=[(20, 4, [1, 13]), (17, 3, [0, 7])],
     tol=0,
 )
 
@@ -190,6 +190,11 @@ def _at_least_one(mask, source, asked):
     )
 
 
+def _given_up(mask, source, asked):
+    found = _layers(mask, source, asked)
+    return found if found < len(mask) - 1 else -1
+
+
 def _zero_for_never(mask, source, asked):
     return max(0, _layers(mask, source, asked))
 
@@ -197,6 +202,8 @@ def _zero_for_never(mask, source, asked):
 _one_way = torch.eye(8, dtype=torch.bool) | torch.eye(8, dtype=torch.bool).roll(1, 0)
 _one_way[0, 7] = False  # token i reads i and i − 1
 _one_way[6, 1] = True
+_chain = torch.eye(6, dtype=torch.bool)
+_chain[range(1, 6), range(5)] = True  # token i reads i and i − 1
 _near = pattern(12, block=2, window=3)
 _star = _near.clone()
 _star[0] = True  # a row without its column
@@ -211,6 +218,8 @@ layers = Exercise(
         "those are the tokens between them: count the layers": _between,
         "a token has its own information before any layer: 0": _at_least_one,
         "what never arrives is −1, not 0": _zero_for_never,
+        "this gives up too soon: along a chain of T tokens it takes T − 1 "
+        "layers": _given_up,
     },
     cases=[
         (_one_way, 0, 6),
@@ -219,6 +228,7 @@ layers = Exercise(
         (_near, 0, 11),
         (_star, 11, 3),
         (_star, 4, 4),
+        (_chain, 0, 5),
     ],
     tol=0,
 )

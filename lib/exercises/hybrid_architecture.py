@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 _generator = torch.Generator().manual_seed(0)
 
@@ -41,6 +41,10 @@ def _summed(logits, ids, at):
     return F.cross_entropy(logits[at], ids[at], reduction="sum")
 
 
+def _softmax_twice(logits, ids, at):
+    return F.cross_entropy(logits[at].softmax(-1), ids[at])
+
+
 def _shifted(logits, ids, at):
     return F.cross_entropy(logits[:, :-1][at[:, 1:]], ids[:, 1:][at[:, 1:]])
 
@@ -55,9 +59,14 @@ loss = Exercise(
         "this is a sum: with twice the gaps it is twice as large": _summed,
         "this predicts the next token, as a causal model does; a gap's logits stand at "
         "the gap itself": _shifted,
+        "there are two softmaxes: cross_entropy takes logits, and has its own": (
+            _softmax_twice
+        ),
+        "these are the tokens that the model can read: `at` is True at the gaps": (
+            lambda logits, ids, at: _loss(logits, ids, ~at)
+        ),
     },
     cases=_DRAWN,
-    tol=1e-4,
 )
 
 
@@ -109,6 +118,19 @@ def _twice(T, block, reach, G):
     return int(near.sum() + (column | column.T).sum())
 
 
+def _filled(T, block, reach, G):
+    return _entries(-(-T // block) * block, block, reach, G)
+
+
+def _unordered(T, block, reach, G):
+    return (_entries(T, block, reach, G) + T) // 2
+
+
+def _in_the_first_block(T, block, reach, G):
+    window = block**2 * ((2 * reach + 1) * (T // block) - reach * (reach + 1))
+    return window + 2 * G * (T - (reach + 1) * block)
+
+
 def _endless(T, block, reach, G):
     return T * ((2 * reach + 1) * block + G) + G * T
 
@@ -121,8 +143,13 @@ entries = Exercise(
         "a global key in the window is counted twice": _twice,
         "the first and last blocks have no neighbour on one side, and a global key "
         "inside the window is met once": _endless,
+        "the last block is filled up: only the T tokens are queries and keys": _filled,
+        "(i, j) and (j, i) are two entries: in one i is the query, in the other "
+        "j": _unordered,
+        "that takes whole blocks, and all global tokens in the first: one that stands in "
+        "a later block has more of its row in the window already": _in_the_first_block,
     },
-    cases=[(24, 4, 1, 2), (30, 5, 2, 5), (16, 2, 1, 1)],
+    cases=[(24, 4, 1, 2), (30, 5, 2, 5), (22, 4, 1, 7), (256, 16, 1, 32)],
     tol=0,
 )
 
@@ -137,6 +164,9 @@ start = Exercise(
         "deviation": lambda d_model, spread: spread / d_model,
         "the width is missing: a hidden vector has D features of size 1": (
             lambda d_model, spread: spread
+        ),
+        "`spread` is missing: that gives logits of deviation 1": lambda d_model, spread: (
+            1 / d_model**0.5
         ),
         "the width has to make it smaller, not larger": (
             lambda d_model, spread: spread * d_model**0.5

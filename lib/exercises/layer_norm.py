@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -285,9 +285,10 @@ learned = Exercise(
         "μ and σ are not learned: each token's are computed when it comes": 4
         * _D
         * (_DEPTH + 1),
-        "μ and σ are not learned, and the last norm, before the readout, is missing": 4
-        * _D
-        * _DEPTH,
+        "one LayerNorm a block learns half of that: two norms a block are counted, or μ "
+        "and σ, which are not learned; and the last norm, before the readout, is "
+        "missing": 4 * _D * _DEPTH,
+        "two norms a block are counted: each has one here": 2 * _D * (2 * _DEPTH + 1),
         "γ and β have one number for each feature, not one for the layer": 2
         * (_DEPTH + 1),
         "γ and β have one number for each feature; and the last norm, before the "

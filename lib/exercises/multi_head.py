@@ -6,7 +6,7 @@ from torch import Tensor
 from lib.attention import attention as _attention
 from lib.attention import join_heads as _join
 from lib.attention import split_heads as _split
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _random(*shape: int, seed: int) -> Tensor:

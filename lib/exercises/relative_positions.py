@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _normal(seed: int, *shape: int) -> Tensor:
@@ -105,12 +105,12 @@ shaw = Exercise(
 # --- bucket: T5's, for a model that reads forwards -----------------------------------
 
 
-def _bucket(back, buckets, far, exact=None, cap=True, log=True):
+def _bucket(back, buckets, far, exact=None, cap=True, log=True, cut=torch.floor):
     exact = buckets // 2 if exact is None else exact
-    share = torch.log(back.clamp(min=1).float() / exact) / math.log(far / exact)
+    share = torch.log(back.clamp(min=1) / exact) / math.log(far / exact)
     if not log:
-        share = (back - exact).float() / (far - exact)
-    wide = exact + (share * (buckets - exact)).long()
+        share = (back - exact) / (far - exact)
+    wide = exact + cut(share * (buckets - exact)).long()
     if cap:
         wide = wide.clamp(max=buckets - 1)
     return torch.where(back < exact, back, wide)
@@ -135,14 +135,19 @@ bucket = Exercise(
         "later": lambda back, buckets, far: _bucket(
             back, buckets, far, exact=buckets // 4
         ),
-        "rounded up: cut off the fraction": lambda back, buckets, far: torch.where(
+        "one bucket too high beyond the first half: either the fraction is rounded up "
+        "(cut it off), or the distance buckets // 2 has a bucket of its own (it opens "
+        "the wide ones)": lambda back, buckets, far: torch.where(
             back <= buckets // 2,
             back,
             (_bucket(back, buckets, far) + 1).clamp(max=buckets - 1),
         ),
+        "rounded to the nearest: cut off the fraction": lambda back, buckets, far: (
+            _bucket(back, buckets, far, cut=torch.round)
+        ),
     },
-    cases=[
-        (torch.arange(40), 8, 16),
+    cases=[  # no distance lies where a bucket begins, so that rounding never decides
+        (torch.arange(40), 8, 20),
         (torch.tensor([0, 1, 15, 16, 17, 20, 50, 127, 128, 5000]), 32, 128),
     ],
 )
@@ -200,5 +205,4 @@ reach = Exercise(
         "lost": lambda slope, share: -math.log(1 - share) / slope,
     },
     cases=[(0.5, 0.25), (1 / 256, 0.1), (0.125, 0.9)],
-    tol=1e-6,
 )

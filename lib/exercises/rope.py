@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 from lib.positions import to_half, to_interleaved
 
 _generator = torch.Generator().manual_seed(0)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from itertools import groupby
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 # --- decode: pieces back to text --------------------------------------------------------
 
@@ -114,6 +114,12 @@ tokens_per_character = Exercise(
         "you count the characters of the pieces, which hold ▁ as well": _ratio(
             _tokens, lambda p, t: len("".join(p))
         ),
+        "a line end is counted for each line: it is no character of the text": _ratio(
+            _tokens, lambda p, t: len(t) + 1
+        ),
+        "the lines are joined with a line end: it is no character of the text": (
+            lambda e, t: sum(map(len, e)) / len("\n".join(t))
+        ),
     },
     cases=[
         (
@@ -125,6 +131,7 @@ tokens_per_character = Exercise(
             ["そのソフトウェアはソフトではない", "速い", "OK です。"],
         ),
         ([["▁", "自", "然"], ["▁自然"]], ["自然", "自然"]),
+        ([["▁", "<0xE9>", "<0xB0>", "<0xAF>", "を"], ["▁OK"]], ["鰯を", "OK"]),
     ],
 )
 
@@ -153,6 +160,32 @@ unknown_rate = Exercise(
         "▁ is counted as a character of the text: it is not one": lambda p, v: (
             len("".join(_hidden(p, v))) / len("".join(p))
         ),
+        "▁ is counted as a character above the line: it is not one": lambda p, v: (
+            len("".join(_hidden(p, v))) / len(_bare(p))
+        ),
+        "only the first ▁ is left out: none of them is a character of the text": (
+            lambda p, v: (
+                len("".join(_hidden(p, v)).replace("▁", "", 1))
+                / len("".join(p).replace("▁", "", 1))
+            )
+        ),
+        "the ▁ before the text is left out, and the others are counted: none is a "
+        "character of the text": lambda p, v: (
+            len("".join(_hidden(p, v)).removeprefix("▁"))
+            / len("".join(p).removeprefix("▁"))
+        ),
+        "a ▁ is left out where it stands alone, and counted inside a piece: it is no "
+        "character there either": lambda p, v: (
+            sum(len(x) for x in _hidden(p, v) if x != "▁")
+            / sum(len(x) for x in p if x != "▁")
+        ),
+        "a piece is looked up without its ▁: the vocabulary holds pieces as they "
+        "stand": lambda p, v: (
+            sum(len(_bare(x)) for x in p if _bare(x) not in v) / len(_bare(p))
+        ),
+        "these are bytes: three for most Japanese characters, one for a letter": (
+            lambda p, v: len(_bare(_hidden(p, v)).encode()) / len(_bare(p).encode())
+        ),
         "this is the known rate, one minus the answer": lambda p, v: (
             1 - len(_bare(_hidden(p, v))) / len(_bare(p))
         ),
@@ -170,6 +203,10 @@ unknown_rate = Exercise(
             set("▁とをた") | {"食べ"},
         ),
         (["▁", "酒と", "鰯", "鰯", "を"], set("▁酒とを")),
+        (
+            ["を", "▁鮪", "と", "▁鰯x", "▁酒", "OK", "た"],
+            set("▁をとた鮪") | {"▁酒"},
+        ),
     ],
 )
 
@@ -225,6 +262,13 @@ def _needed(counts: Counter, coverage: float) -> int:
 
 
 _NEWS = Counter({"の": 50, "い": 25, "る": 15, "語": 5, "賛": 3, "鰯": 1, "鱈": 1})
+_AS_READ = Counter({"賛": 3, "鰯": 1, "い": 25, "語": 5, "の": 50, "鱈": 1, "る": 15})
+
+
+def _in_order(counts: Counter, coverage: float) -> int:
+    rest = list(counts.values())
+    return next(n for n in range(99) if sum(rest[:n]) >= coverage * sum(rest))
+
 
 smallest_vocabulary = Exercise(
     correct=lambda c, cov, fall: _needed(c, cov) + 3 + 256 * fall,
@@ -245,6 +289,8 @@ smallest_vocabulary = Exercise(
         "you begin with the rarest characters": lambda c, cov, fall: (
             _needed(Counter({k: 1 / n for k, n in c.items()}), cov) + 3 + 256 * fall
         ),
+        "you take the characters as they come in the text: the most frequent come "
+        "first": lambda c, cov, fall: _in_order(c, cov) + 3 + 256 * fall,
         "one character too many: stop as soon as the share is reached": (
             lambda c, cov, fall: min(_needed(c, cov) + 1, len(c)) + 3 + 256 * fall
         ),
@@ -254,5 +300,6 @@ smallest_vocabulary = Exercise(
         (_NEWS, 0.95, True),
         (_NEWS, 0.6, True),
         (_NEWS, 1.0, False),
+        (_AS_READ, 0.7, False),
     ],
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -65,6 +65,10 @@ decoder_mask = Exercise(
         "what is at or below the diagonal": lambda ids: (
             _causal(ids).mT & (ids != 0)[:, None, None]
         ),
+        "padding is taken out as a query, too: only as a key it must not be there, and "
+        "what a padding query collects is never used": lambda ids: (
+            _mask(ids) & (ids != 0)[:, None, :, None]
+        ),
         "padding is taken out as a query: it has to be taken out as a key, on the last "
         "axis": lambda ids: _causal(ids) & (ids != 0)[:, None, :, None],
         "either will do in yours: a key has to be allowed by both masks, so join them "
@@ -73,6 +77,7 @@ decoder_mask = Exercise(
     cases=[
         (torch.tensor([[5, 4, 3, 2, 1], [7, 8, 9, 0, 0]]),),
         (torch.tensor([[1, 2, 0], [3, 0, 0], [1, 1, 1]]),),
+        (torch.tensor([[0, 0, 6, 5], [0, 3, 2, 1]]),),  # padding at the start
     ],
 )
 
@@ -94,6 +99,22 @@ product_backward = Exercise(
         ],
         "each gradient has its own factor in it: the gradient of A is made with B, that "
         "of B with A": lambda A, B, dY: [dY @ A.mT, B.mT @ dY],
+        "dA is right; in dB the factors stand in the wrong order: A was on the left": (
+            lambda A, B, dY: [dY @ B.mT, dY @ A.mT]
+        ),
+        "dA is right; in dB nothing is transposed": lambda A, B, dY: [
+            dY @ B.mT,
+            A @ dY,
+        ],
+        "dA is right; dB is made with A": lambda A, B, dY: [dY @ B.mT, B.mT @ dY],
+        "dB is right; in dA the factors stand in the wrong order: B was on the right": (
+            lambda A, B, dY: [B.mT @ dY, A.mT @ dY]
+        ),
+        "dB is right; in dA nothing is transposed": lambda A, B, dY: [
+            dY @ B,
+            A.mT @ dY,
+        ],
+        "dB is right; dA is made with B": lambda A, B, dY: [dY @ A.mT, A.mT @ dY],
         "this multiplies entry by entry: each entry of A met a whole row of "
         "B": lambda A, B, dY: [dY * B, A * dY],
     },
@@ -104,13 +125,17 @@ product_backward = Exercise(
 # --- norm_backward: through the normalisation of each row -----------------------------------
 
 
-def _normed(R):
-    spread = (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    return (R - R.mean(-1, keepdim=True)) / spread, spread
+def _beside(variance):
+    return (variance + 1e-5).sqrt()
 
 
-def _norm_backward(dN, R, mean=True, spread=True, axis=-1, divide=True):
-    N, deviation = _normed(R)
+def _normed(R, spread=_beside):
+    deviation = spread(R.var(-1, keepdim=True, unbiased=False))
+    return (R - R.mean(-1, keepdim=True)) / deviation, deviation
+
+
+def _norm_backward(dN, R, mean=True, spread=True, axis=-1, divide=True, root=_beside):
+    N, deviation = _normed(R, root)
     found = dN
     if mean:
         found = found - dN.mean(axis, keepdim=True)
@@ -135,10 +160,30 @@ norm_backward = Exercise(
         "the division by the deviation is missing": lambda dN, R: _norm_backward(
             dN, R, divide=False
         ),
+        "ε is missing: it stands beside the variance": lambda dN, R: _norm_backward(
+            dN, R, root=torch.sqrt
+        ),
+        "ε stands outside the root: it is √(σ² + ε), not σ + ε": lambda dN, R: (
+            _norm_backward(dN, R, root=lambda variance: variance.sqrt() + 1e-5)
+        ),
+        "R stands where N belongs: the second term is N · mean(dN · N)": lambda dN, R: (
+            (dN - dN.mean(-1, keepdim=True) - R * (dN * R).mean(-1, keepdim=True))
+            / _normed(R)[1]
+        ),
+        "these are sums: the two terms are means over the features": lambda dN, R: (
+            (
+                dN
+                - dN.sum(-1, keepdim=True)
+                - _normed(R)[0] * (dN * _normed(R)[0]).sum(-1, keepdim=True)
+            )
+            / _normed(R)[1]
+        ),
         "this is the forward pass once more: the gradient dN is not in it": lambda dN, R: (
             _normed(R)[0]
         ),
     },
-    cases=[(_random(3, 5, seed=3), 2 * _random(3, 5, seed=4) + 1)],
-    tol=1e-4,
+    cases=[
+        (_random(3, 5, seed=3), 2 * _random(3, 5, seed=4) + 1),
+        (_random(3, 5, seed=5), 3e-3 * _random(3, 5, seed=6)),  # a variance near ε
+    ],
 )

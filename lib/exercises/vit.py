@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from lib.checks import Exercise
+from lib.exercise import Exercise
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -64,8 +64,12 @@ tokens = Exercise(
             h * w // p + 1
         ),
         "these are the numbers in a patch, not the patches": lambda h, w, p: p * p + 1,
+        "a patch that is cut short counts: pixels beyond the last whole patch are left "
+        "out": lambda h, w, p: -(-h // p) * -(-w // p) + 1,
+        "the pixels are divided, not the sides: patches that are cut short do not join "
+        "to whole ones": lambda h, w, p: h * w // p**2 + 1,
     },
-    cases=[(32, 32, 4), (224, 224, 16), (48, 32, 8)],
+    cases=[(32, 32, 4), (224, 224, 16), (48, 32, 8), (30, 45, 8)],
 )
 
 
@@ -92,6 +96,11 @@ rollout = Exercise(
     mistakes={
         "the residual connection is missing: half of each layer's matrix is the "
         "identity": lambda w: _roll(w, residual=False),
+        "the mean and the identity are added and not halved: each row has to sum to "
+        "1": lambda w: _roll(w) * 2 ** len(w),
+        "the heads are summed: take their mean": lambda w: _roll(
+            [len(layer) * layer for layer in w]
+        ),
         "the layers stand in the wrong order: a later layer multiplies from the "
         "left": lambda w: _roll(w, first_right=False),
         "the layers are added: paths through layers multiply": lambda w: _roll(
@@ -106,6 +115,17 @@ rollout = Exercise(
 
 
 # --- ece: expected calibration error -------------------------------------------------
+
+
+def _every_bin(confidence, right, bins):
+    filled = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1)).unique()
+    return _ece(confidence, right, bins, weighted=False) * len(filled) / bins
+
+
+def _without_one(confidence, right, bins):
+    below = confidence < 1
+    found = _ece(confidence[below], right[below], bins)
+    return found * below.sum() / len(below)
 
 
 def _ece(confidence, right, bins, *, weighted=True, signed=False, worst=False):
@@ -124,6 +144,7 @@ def _ece(confidence, right, bins, *, weighted=True, signed=False, worst=False):
 
 
 _CONFIDENCE = torch.rand(400, generator=torch.Generator().manual_seed(6)) ** 0.4
+_CONFIDENCE[:9] = 1  # the end of the last bin
 _RIGHT = torch.rand(400, generator=torch.Generator().manual_seed(7)) < (
     _CONFIDENCE**2 + 0.1
 )
@@ -134,6 +155,10 @@ ece = Exercise(
         "each bin counts alike: weigh it by its share of the images": lambda c, r, b: (
             _ece(c, r, b, weighted=False)
         ),
+        "this is the mean over all bins, also the empty ones: weigh each bin by its share "
+        "of the images": _every_bin,
+        "an image of confidence 1 falls into no bin: the last bin ends at 1 and holds "
+        "it": _without_one,
         "gaps of opposite sign cancel: take each bin's absolute value": lambda c, r, b: (
             _ece(c, r, b, signed=True)
         ),
