@@ -237,10 +237,12 @@ def _where(error: BaseException, answer: Callable, case: tuple) -> list[str]:
 def _for(answer: Callable, case: tuple) -> list[str]:
     """The case, its arguments named as the reader named them."""
     try:
-        names = list(inspect.signature(answer).parameters)
-    except (TypeError, ValueError):
-        names = []
-    names = names if len(names) == len(case) else [f"argument {i}" for i in range(1, 9)]
+        parameters = inspect.signature(answer).parameters.values()
+    except (TypeError, ValueError):  # of something built in
+        parameters = []
+    names = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+    if len(names) < len(case):
+        names = [f"argument {i + 1}" for i in range(len(case))]
     pairs = [f"{n} = {_short(x)}" for n, x in zip(names, case, strict=False)]
     return [f"for {', '.join(pairs)}"] if pairs else []
 

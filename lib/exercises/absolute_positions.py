@@ -86,8 +86,8 @@ waves = Exercise(
         "that is a ramp: it grows without bound, and no two distances compare; take "
         "sines and cosines": _ramp,
     },
-    cases=[(6, 8), (40, 16)],
-    tol=1e-4,
+    cases=[(6, 8), (40, 4)],
+    tol=1e-3,  # of the mistake that multiplies, float32 knows the angle no better
 )
 
 

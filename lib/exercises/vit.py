@@ -148,6 +148,7 @@ _CONFIDENCE[:9] = 1  # the end of the last bin
 _RIGHT = torch.rand(400, generator=torch.Generator().manual_seed(7)) < (
     _CONFIDENCE**2 + 0.1
 )
+_RIGHT[:3] = False
 
 ece = Exercise(
     correct=_ece,

@@ -1,0 +1,793 @@
+"""Answers as learners write them: right ones in many styles, and wrong ones.
+
+Each is (chapter, exercise, what it does, answer); a wrong one adds a part of the message
+that names its mistake, "" where any message will do. The data of `test_exercises`.
+"""
+
+import heapq
+import itertools
+import math
+import re
+from collections import deque
+from fractions import Fraction
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+# --- absolute positions ------------------------------------------------------------------
+
+
+def turn_by(k, D):  # as on the page: float64
+    pairs = 10_000.0 ** (-torch.arange(0, D, 2) / D) * k
+    blocks = [
+        torch.tensor([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
+        for a in pairs.tolist()
+    ]
+    return torch.block_diag(*blocks).double()
+
+
+def waves_in_numpy(T, D):
+    angle = np.arange(T)[:, None] / 10_000 ** (np.arange(0, D, 2) / D)
+    found = np.zeros((T, D))
+    found[:, 0::2], found[:, 1::2] = np.sin(angle), np.cos(angle)
+    return found
+
+
+def waves_by_exp(T, D):
+    slow = torch.exp(torch.arange(0, D, 2) * (-math.log(10_000.0) / D))
+    found = torch.zeros(T, D)
+    found[:, 0::2] = torch.sin(torch.arange(T).unsqueeze(1) * slow)
+    found[:, 1::2] = torch.cos(torch.arange(T).unsqueeze(1) * slow)
+    return found
+
+
+def shift_in_place(code, k):
+    for i in range(0, len(code), 2):
+        b = k / 10_000 ** (i / len(code))
+        s, c = code[i].item(), code[i + 1].item()
+        code[i] = s * math.cos(b) + c * math.sin(b)
+        code[i + 1] = c * math.cos(b) - s * math.sin(b)
+    return code
+
+
+# --- attention cost ----------------------------------------------------------------------
+
+
+def join_by_maximum(o1, l1, o2, l2):
+    m = torch.maximum(l1, l2)
+    a, b = (l1 - m).exp(), (l2 - m).exp()
+    return (a * o1 + b * o2) / (a + b)
+
+
+def join_by_sigmoid(o1, l1, o2, l2):
+    share = torch.sigmoid(l1 - l2)
+    return share * o1 + (1 - share) * o2
+
+
+def join_by_softmax(o1, l1, o2, l2):
+    shares = torch.cat([l1, l2], -1).softmax(-1)
+    return shares[..., :1] * o1 + shares[..., 1:] * o2
+
+
+def join_by_logaddexp(o1, l1, o2, l2):
+    both = torch.logaddexp(l1, l2)
+    return o1 * (l1 - both).exp() + o2 * (l2 - both).exp()
+
+
+# --- decoding ----------------------------------------------------------------------------
+
+
+def nucleus_by_search(shares, p):
+    values, order = shares.sort(descending=True)
+    n = int(torch.searchsorted(values.cumsum(0), p)) + 1
+    found = torch.zeros_like(shares)
+    found[order[:n]] = values[:n] / values[:n].sum()
+    return found
+
+
+def nucleus_by_loop(shares, p):
+    order = sorted(range(len(shares)), key=lambda i: -shares[i])
+    kept, total = [], 0.0
+    while total < p:
+        kept.append(order.pop(0))
+        total += shares[kept[-1]].item()
+    return [shares[i] / total if i in kept else 0.0 for i in range(len(shares))]
+
+
+def nucleus_one_more(shares, p):
+    values, order = shares.sort(descending=True)
+    before = values.cumsum(0) - values
+    kept = torch.zeros_like(shares).scatter(0, order, values * (before <= p))
+    return kept / kept.sum()
+
+
+def step_tuple(scores, log_probs, K):
+    total, at = (scores[:, None] + log_probs).flatten().topk(K)
+    return at // log_probs.shape[1], at % log_probs.shape[1], total
+
+
+def step_stacked(scores, log_probs, K):
+    return torch.stack(step_tuple(scores, log_probs, K))
+
+
+def step_by_heap(scores, log_probs, K):
+    pairs = itertools.product(range(len(scores)), range(log_probs.shape[1]))
+    found = [((scores[b] + log_probs[b, t]).item(), b, t) for b, t in pairs]
+    total, beam, token = zip(*heapq.nlargest(K, found), strict=True)
+    return [list(beam), list(token), list(total)]
+
+
+def step_token_first(scores, log_probs, K):
+    best, beam = (scores[:, None] + log_probs).max(0)
+    total, token = best.topk(K)
+    return beam[token], token, total
+
+
+def penalty_by_loop(logits, ids, penalty):
+    for i in set(ids.tolist()):
+        logits[i] = logits[i] * penalty if logits[i] < 0 else logits[i] / penalty
+    return logits
+
+
+def penalty_multiplied(logits, ids, penalty):
+    found = logits.clone()
+    found[ids] = logits[ids] * penalty
+    return found
+
+
+def penalty_of_all(logits, ids, penalty):
+    return torch.where(logits < 0, logits * penalty, logits / penalty)
+
+
+# --- global and local --------------------------------------------------------------------
+
+
+def mask_by_places(T, block, places):
+    own = torch.arange(T) // block
+    mask = (own[:, None] - own).abs() <= 1
+    mask[:, places] = True
+    mask[places] = True
+    return mask
+
+
+def mask_by_loop(T, block, places):
+    return [
+        [
+            abs(i // block - j // block) <= 1 or i in places or j in places
+            for j in range(T)
+        ]
+        for i in range(T)
+    ]
+
+
+def layers_by_search(mask, source, asked):
+    queue, seen = deque([(source, 0)]), {source}
+    while queue:
+        at, n = queue.popleft()
+        if at == asked:
+            return n
+        for i in torch.nonzero(mask[:, at]).flatten().tolist():
+            if i not in seen:
+                seen.add(i)
+                queue.append((i, n + 1))
+    return -1
+
+
+def layers_by_powers(mask, source, asked):
+    step = (mask | torch.eye(len(mask), dtype=torch.bool)).double()
+    reached = torch.eye(len(mask)).double()
+    for n in range(len(mask)):
+        if reached[asked, source] > 0:
+            return n
+        reached = step @ reached
+    return -1
+
+
+def layers_too_few(mask, source, asked):
+    if source == asked:
+        return 0
+    there = torch.arange(len(mask)) == source
+    for n in range(1, len(mask) - 1):
+        there = there | (mask & there).any(-1)
+        if there[asked]:
+            return n
+    return -1
+
+
+def layers_without_end(mask, source, asked):
+    there, count = torch.arange(len(mask)) == source, 0
+    while not there[asked]:
+        there, count = there | (mask & there).any(-1), count + 1
+    return count
+
+
+def layers_without_return(mask, source, asked):
+    there = torch.arange(len(mask)) == source
+    for n in range(len(mask)):
+        if there[asked]:
+            return n
+        there = there | (mask & there).any(-1)
+
+
+# --- hybrid ------------------------------------------------------------------------------
+
+
+def hybrid_by_loop(T, block, reach, G):
+    return sum(
+        abs(i // block - j // block) <= reach or i < G or j < G
+        for i in range(T)
+        for j in range(T)
+    )
+
+
+def hybrid_formula(T, b, r, G):
+    return b * b * ((2 * r + 1) * (T // b) - r * (r + 1)) + 2 * G * (T - (r + 1) * b)
+
+
+# --- relative positions ------------------------------------------------------------------
+
+
+def bucket_by_difference(back, buckets, far):
+    h = buckets // 2
+    b = back.clamp(min=1)
+    share = (torch.log(b) - math.log(h)) / (math.log(far) - math.log(h))
+    wide = (h + (share * (buckets - h)).long()).clamp(max=buckets - 1)
+    return torch.where(back < h, back, wide)
+
+
+def bucket_by_loop(back, buckets, far):
+    h, found = buckets // 2, []
+    for b in back.tolist():
+        wide = h + int(math.log(max(b, 1) / h, far / h) * (buckets - h))
+        found.append(b if b < h else min(wide, buckets - 1))
+    return found
+
+
+def bucket_rounded_up(back, buckets, far):
+    h = buckets // 2
+    share = torch.log(back.clamp(min=1) / h) / math.log(far / h)
+    wide = (h + (share * (buckets - h)).ceil().long()).clamp(max=buckets - 1)
+    return torch.where(back < h, back, wide)
+
+
+def bucket_one_own_more(back, buckets, far):
+    h = buckets // 2
+    share = torch.log(back.clamp(min=1) / h) / math.log(far / h)
+    wide = (h + 1 + (share * (buckets - h)).long()).clamp(max=buckets - 1)
+    return torch.where(back <= h, back, wide)
+
+
+# --- SentencePiece -----------------------------------------------------------------------
+
+
+def decode_by_popping(pieces):
+    text, held = "", b""
+    while pieces:
+        piece = pieces.pop(0)
+        if re.fullmatch("<0x..>", piece):
+            held += bytes.fromhex(piece[3:5])
+            continue
+        text, held = text + held.decode() + piece, b""
+    return (text + held.decode()).replace("▁", " ").removeprefix(" ")
+
+
+def unknown_by_loop(pieces, vocabulary):
+    lost = whole = 0
+    for piece in pieces:
+        for character in piece:
+            whole += character != "▁"
+            lost += character != "▁" and piece not in vocabulary
+    return lost / whole
+
+
+def smallest_by_deleting(counts, coverage, byte_fallback):
+    total, found, needed = sum(counts.values()), 0, 0
+    while found < coverage * total:
+        best = max(counts, key=counts.get)
+        found, needed = found + counts[best], needed + 1
+        del counts[best]
+    return needed + 3 + 256 * byte_fallback
+
+
+def smallest_by_sorting(counts, coverage, byte_fallback):
+    values = np.sort(list(counts.values()))[::-1]
+    needed = int(np.searchsorted(values.cumsum(), coverage * values.sum() - 1e-9)) + 1
+    return needed + 3 + (256 if byte_fallback else 0)
+
+
+def smallest_unsorted(counts, coverage, byte_fallback):
+    found = needed = 0
+    for count in counts.values():
+        if found >= coverage * counts.total():
+            break
+        found, needed = found + count, needed + 1
+    return needed + 3 + 256 * byte_fallback
+
+
+def characters(pieces):
+    return "".join(pieces).replace("▁", "")
+
+
+def hidden(pieces, vocabulary):
+    return [piece for piece in pieces if piece not in vocabulary]
+
+
+# --- the transformer by hand -------------------------------------------------------------
+
+
+def norm_by_autograd(dN, R):
+    R = R.clone().requires_grad_()
+    F.layer_norm(R, R.shape[-1:], eps=1e-5).backward(dN)
+    return R.grad
+
+
+def norm_backward(dN, R, spread):
+    N = (R - R.mean(-1, keepdim=True)) / spread
+    return (
+        dN - dN.mean(-1, keepdim=True) - N * (dN * N).mean(-1, keepdim=True)
+    ) / spread
+
+
+def norm_with_sums(dN, R):
+    s = (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    N = (R - R.mean(-1, keepdim=True)) / s
+    return (dN - dN.sum(-1, keepdim=True) - N * (dN * N).sum(-1, keepdim=True)) / s
+
+
+def norm_with_R(dN, R):
+    s = (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    return (dN - dN.mean(-1, keepdim=True) - R * (dN * R).mean(-1, keepdim=True)) / s
+
+
+def variance(R):
+    return R.var(-1, keepdim=True, unbiased=False)
+
+
+# --- vision transformers -----------------------------------------------------------------
+
+
+def rollout_by_popping(weights):
+    eye = torch.eye(weights[0].shape[-1])
+    reached = eye.clone()
+    while weights:
+        reached = (weights.pop(0).mean(0) + eye) / 2 @ reached
+    return reached
+
+
+def rollout_reversed(weights):
+    weights.reverse()
+    eye = torch.eye(weights[0].shape[-1])
+    found = eye
+    for layer in weights:
+        found = found @ ((layer.mean(0) + eye) / 2)
+    return found
+
+
+def rollout_in_place(weights):
+    reached = torch.eye(weights[0].shape[-1])
+    for layer in weights:
+        layer += torch.eye(layer.shape[-1])
+        reached = (layer.mean(0) / layer.mean(0).sum(-1, keepdim=True)) @ reached
+    return reached
+
+
+def rollout(weights, layer_of):
+    reached = torch.eye(weights[0].shape[-1])
+    for layer in weights:
+        reached = layer_of(layer) @ reached
+    return reached
+
+
+def ece_by_bins(inside, every=False):
+    def ece(confidence, right, bins):
+        gaps = []
+        for i in range(bins):
+            at = inside(confidence, i / bins, (i + 1) / bins)
+            if at.any():
+                gap = (confidence[at].mean() - right[at].float().mean()).abs()
+                gaps.append(gap if every else gap * at.float().mean())
+        return sum(gaps) / bins if every else sum(gaps)
+
+    return ece
+
+
+def ece_by_floor(confidence, right, bins):
+    number = (confidence * bins).long().clamp(max=bins - 1)
+    total = 0.0
+    for i in number.unique():
+        at = number == i
+        total += abs(confidence[at].sum() - right[at].sum()).item()
+    return total / len(confidence)
+
+
+RIGHT_ANSWERS = [
+    ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
+    ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
+    (
+        "absolute_positions",
+        "wavelength",
+        "in float32",
+        lambda j, D: 2 * torch.pi * torch.tensor(10_000.0) ** (2 * (j // 2) / D),
+    ),
+    (
+        "absolute_positions",
+        "shift",
+        "the page's matrix",
+        lambda code, k: turn_by(k, len(code)) @ code,
+    ),
+    ("absolute_positions", "shift", "written into the code", shift_in_place),
+    ("attention_cost", "join", "maximum", join_by_maximum),
+    ("attention_cost", "join", "sigmoid", join_by_sigmoid),
+    ("attention_cost", "join", "softmax", join_by_softmax),
+    ("attention_cost", "join", "logaddexp", join_by_logaddexp),
+    ("attention_cost", "texts", "a list", [300]),
+    ("attention_cost", "texts", "a tensor of one", torch.tensor([300.0])),
+    ("attention_cost", "texts", "a tensor without axes", torch.tensor(300)),
+    ("attention_cost", "texts", "a fraction", Fraction(600, 2)),
+    ("decoding", "nucleus", "searchsorted", nucleus_by_search),
+    ("decoding", "nucleus", "a loop, a list of tensors", nucleus_by_loop),
+    ("decoding", "step", "a tuple", step_tuple),
+    ("decoding", "step", "stacked", step_stacked),
+    ("decoding", "step", "a heap, lists", step_by_heap),
+    (
+        "decoding",
+        "step",
+        "an array",
+        lambda scores, log_probs, K: np.stack(
+            [x.numpy() for x in step_tuple(scores, log_probs, K)]
+        ),
+    ),
+    ("decoding", "penalty", "a loop, in place", penalty_by_loop),
+    ("global_local", "mask", "places as they come", mask_by_places),
+    (
+        "global_local",
+        "mask",
+        "places as a tensor",
+        lambda T, block, places: mask_by_places(T, block, torch.tensor(places)),
+    ),
+    ("global_local", "mask", "a loop, lists", mask_by_loop),
+    ("global_local", "layers", "a search", layers_by_search),
+    ("global_local", "layers", "powers of the mask", layers_by_powers),
+    ("hybrid_architecture", "entries", "a loop", hybrid_by_loop),
+    (
+        "hybrid_architecture",
+        "loss",
+        "log_softmax first, a float",
+        lambda logits, ids, at: F.nll_loss(logits[at].log_softmax(-1), ids[at]).item(),
+    ),
+    (
+        "hybrid_architecture",
+        "loss",
+        "in float64",
+        lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
+    ),
+    ("relative_positions", "bucket", "difference of logarithms", bucket_by_difference),
+    ("relative_positions", "bucket", "a loop, a list", bucket_by_loop),
+    (
+        "relative_positions",
+        "reach",
+        "in float32",
+        lambda slope, share: -torch.tensor(share).log() / slope,
+    ),
+    ("sentencepiece", "decode", "taking from the list", decode_by_popping),
+    ("sentencepiece", "unknown_rate", "a loop", unknown_by_loop),
+    (
+        "sentencepiece",
+        "smallest_vocabulary",
+        "deleting from the Counter",
+        smallest_by_deleting,
+    ),
+    ("sentencepiece", "smallest_vocabulary", "sorting", smallest_by_sorting),
+    (
+        "transformer_by_hand",
+        "shift",
+        "stacked",
+        lambda ids: torch.stack([ids[:, :-1], ids[:, 1:]]),
+    ),
+    ("transformer_by_hand", "shift", "a tuple", lambda ids: (ids[:, :-1], ids[:, 1:])),
+    (
+        "transformer_by_hand",
+        "product_backward",
+        "stacked",
+        lambda A, B, dY: torch.stack([dY @ B.mT, A.mT @ dY]),
+    ),
+    (
+        "transformer_by_hand",
+        "product_backward",
+        "in float64",
+        lambda A, B, dY: [dY.double() @ B.double().mT, A.double().mT @ dY.double()],
+    ),
+    ("transformer_by_hand", "norm_backward", "autograd", norm_by_autograd),
+    (
+        "transformer_by_hand",
+        "norm_backward",
+        "in float64",
+        lambda dN, R: norm_backward(
+            dN.double(), R.double(), (variance(R.double()) + 1e-5).sqrt()
+        ),
+    ),
+    ("vit", "rollout", "taking from the list", rollout_by_popping),
+    ("vit", "rollout", "the list reversed", rollout_reversed),
+    ("vit", "rollout", "written into the weights", rollout_in_place),
+    ("vit", "ece", "(lo, hi]", ece_by_bins(lambda c, lo, hi: (c > lo) & (c <= hi))),
+    ("vit", "ece", "floor", ece_by_floor),
+    (
+        "vit",
+        "ece",
+        "[lo, hi), the last with its end",
+        ece_by_bins(lambda c, lo, hi: (c >= lo) & ((c < hi) | (hi == 1))),
+    ),
+]
+
+WRONG_ANSWERS = [
+    # once taken as right
+    (
+        "sentencepiece",
+        "smallest_vocabulary",
+        "unsorted",
+        smallest_unsorted,
+        "as they come",
+    ),
+    (
+        "transformer_by_hand",
+        "norm_backward",
+        "without ε",
+        lambda dN, R: norm_backward(dN, R, variance(R).sqrt()),
+        "ε is missing",
+    ),
+    (
+        "transformer_by_hand",
+        "norm_backward",
+        "σ + ε",
+        lambda dN, R: norm_backward(dN, R, variance(R).sqrt() + 1e-5),
+        "ε stands outside",
+    ),
+    ("hybrid_architecture", "entries", "a formula", hybrid_formula, "in the first"),
+    (
+        "hybrid_architecture",
+        "entries",
+        "T rounded up",
+        lambda T, block, reach, G: hybrid_by_loop(
+            -(-T // block) * block, block, reach, G
+        ),
+        "filled up",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "the first ▁ alone dropped",
+        lambda p, v: (
+            len("".join(hidden(p, v)).removeprefix("▁"))
+            / len("".join(p).removeprefix("▁"))
+        ),
+        "before the text",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "one ▁ dropped in each text",
+        lambda p, v: (
+            len("".join(hidden(p, v)).replace("▁", "", 1))
+            / len("".join(p).replace("▁", "", 1))
+        ),
+        "only the first ▁",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "the first ▁ dropped below the line",
+        lambda p, v: len("".join(hidden(p, v))) / len("".join(p)[1:]),
+        "",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "▁ alone dropped",
+        lambda p, v: (
+            sum(len(x) for x in p if x not in v and x != "▁")
+            / sum(len(x) for x in p if x != "▁")
+        ),
+        "where it stands alone",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "looked up without ▁",
+        lambda p, v: (
+            sum(len(characters(x)) for x in p if x.replace("▁", "") not in v)
+            / len(characters(p))
+        ),
+        "without its ▁",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "▁ above the line",
+        lambda p, v: len("".join(hidden(p, v))) / len(characters(p)),
+        "above the line",
+    ),
+    ("decoding", "nucleus", "before <= p", nucleus_one_more, "one token too many"),
+    ("decoding", "step", "max over the beams first", step_token_first, "its best beam"),
+    (
+        "vit",
+        "ece",
+        "[lo, hi)",
+        ece_by_bins(lambda c, lo, hi: (c >= lo) & (c < hi)),
+        "confidence 1",
+    ),
+    (
+        "vit",
+        "ece",
+        "(lo, hi)",
+        ece_by_bins(lambda c, lo, hi: (c > lo) & (c < hi)),
+        "confidence 1",
+    ),
+    (
+        "vit",
+        "tokens",
+        "rounded up",
+        lambda h, w, p: math.ceil(h / p) * math.ceil(w / p) + 1,
+        "cut short counts",
+    ),
+    ("global_local", "layers", "range(1, T − 1)", layers_too_few, "too soon"),
+    # once met with a message of another mistake
+    ("layer_norm", "learned", "two norms a block, no last", 2 * 64 * 48, "two norms"),
+    (
+        "transformer_by_hand",
+        "decoder_mask",
+        "padding out as key and query",
+        lambda ids: (
+            torch.ones(ids.shape[1], ids.shape[1]).bool().tril()
+            & (ids != 0)[:, None, None]
+            & (ids != 0)[:, None, :, None]
+        ),
+        "as a query, too",
+    ),
+    (
+        "sentencepiece",
+        "unknown_rate",
+        "bytes",
+        lambda p, v: (
+            len(characters(hidden(p, v)).encode()) / len(characters(p).encode())
+        ),
+        "bytes",
+    ),
+    (
+        "sentencepiece",
+        "tokens_per_character",
+        "line ends, one a line",
+        lambda encoded, texts: (
+            sum(map(len, encoded)) / sum(len(text + "\n") for text in texts)
+        ),
+        "line end",
+    ),
+    (
+        "sentencepiece",
+        "tokens_per_character",
+        "lines joined",
+        lambda encoded, texts: sum(map(len, encoded)) / len("\n".join(texts)),
+        "line end",
+    ),
+    ("relative_positions", "bucket", "own up to h", bucket_one_own_more, "of its own"),
+    ("relative_positions", "bucket", "ceil", bucket_rounded_up, "rounded up"),
+    (
+        "feed_forward",
+        "parameters",
+        "hidden × 2/3",
+        3 * 4096 * 11008 * 2 // 3,
+        "no 2/3",
+    ),
+    (
+        "global_local",
+        "layers",
+        "no return −1",
+        layers_without_return,
+        "`return` missing",
+    ),
+    ("global_local", "layers", "no end", layers_without_end, "does its loop end"),
+    # once met with a message that names nothing
+    ("layer_norm", "learned", "two norms a block", 6272, "two norms a block"),
+    ("decoding", "score", "no α", lambda logs, alpha: sum(logs), "whatever alpha"),
+    (
+        "decoding",
+        "score",
+        "GNMT's",
+        lambda logs, alpha: sum(logs) / ((5 + len(logs)) / 6) ** alpha,
+        "GNMT",
+    ),
+    ("decoding", "penalty", "all multiplied", penalty_multiplied, "multiplied grows"),
+    ("decoding", "penalty", "every token", penalty_of_all, "not among `ids`"),
+    (
+        "vit",
+        "rollout",
+        "not halved",
+        lambda w: rollout(w, lambda x: x.mean(0) + torch.eye(x.shape[-1])),
+        "not halved",
+    ),
+    (
+        "vit",
+        "rollout",
+        "heads summed",
+        lambda w: rollout(w, lambda x: (x.sum(0) + torch.eye(x.shape[-1])) / 2),
+        "heads are summed",
+    ),
+    (
+        "vit",
+        "ece",
+        "mean over all bins",
+        ece_by_bins(lambda c, lo, hi: (c > lo) & (c <= hi), every=True),
+        "all bins",
+    ),
+    (
+        "hybrid_architecture",
+        "loss",
+        "two softmaxes",
+        lambda logits, ids, at: F.cross_entropy(logits.softmax(-1)[at], ids[at]),
+        "two softmaxes",
+    ),
+    (
+        "hybrid_architecture",
+        "loss",
+        "the visible tokens",
+        lambda logits, ids, at: F.cross_entropy(logits[~at], ids[~at]),
+        "can read",
+    ),
+    (
+        "hybrid_architecture",
+        "start",
+        "no spread",
+        lambda d_model, spread: d_model**-0.5,
+        "`spread` is missing",
+    ),
+    ("transformer_by_hand", "norm_backward", "R for N", norm_with_R, "where N belongs"),
+    ("transformer_by_hand", "norm_backward", "sums", norm_with_sums, "sums"),
+    (
+        "transformer_by_hand",
+        "product_backward",
+        "dB wrong",
+        lambda A, B, dY: [dY @ B.mT, dY @ A.mT],
+        "dA is right",
+    ),
+    (
+        "transformer_by_hand",
+        "product_backward",
+        "dA wrong",
+        lambda A, B, dY: (dY @ B, A.mT @ dY),
+        "dB is right",
+    ),
+    # once hidden by rounding
+    (
+        "attention_cost",
+        "join",
+        "shares swapped",
+        lambda o1, l1, o2, l2: join_by_logaddexp(o1, l2, o2, l1),
+        "swapped",
+    ),
+    # once taken as right after an answer had used up the cases
+    ("sentencepiece", "decode", "no text", lambda pieces: "", ""),
+    ("sentencepiece", "score", "no score", lambda pieces, logs: 0.0, ""),
+    (
+        "sentencepiece",
+        "smallest_vocabulary",
+        "no characters",
+        lambda c, coverage, fall: 3 + 256 * fall,
+        "",
+    ),
+    # what the question leaves no longer open
+    ("attention_cost", "texts", "one more", 301, "equally long"),
+    (
+        "hybrid_architecture",
+        "entries",
+        "unordered pairs",
+        lambda *case: (hybrid_by_loop(*case) + case[0]) // 2,
+        "two entries",
+    ),
+    (
+        "vit",
+        "tokens",
+        "pixels divided",
+        lambda h, w, p: h * w // (p * p) + 1,
+        "not the sides",
+    ),
+]
