@@ -9,6 +9,7 @@ import copy
 import functools
 import importlib
 import inspect
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
 from learners import RIGHT_ANSWERS, WRONG_ANSWERS
 
 from lib import exercise as mechanism
@@ -30,8 +32,10 @@ EXERCISES = [
     for name, exercise in vars(importlib.import_module(f"lib.exercises.{room}")).items()
     if isinstance(exercise, Exercise)
 ]
-# Chapters whose exercises no visible cell answers.
-MENDED = ()
+# Chapters none of whose functions, pasted, answers one of their exercises.
+MENDED = ("length/attention-cost", "length/hybrid-architecture")
+# Rooms whose functions load, draw or train, and the catalogues: none is a method.
+OUTWARD = "data|exercises|figures|interactive|pretrained|runtime|training|weights"
 
 
 def ids(x):
@@ -298,9 +302,9 @@ def test_an_endless_loop_ends(monkeypatch):
             with contextlib.suppress(Exception):
                 n += 1
 
-    start = time.monotonic()
+    start = time.thread_time()
     told = SOFTMAX.verdict(endless)
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 2
     assert "does its loop end?" in told and "of its cell: " in told
     assert "for x = a tensor" in told
 
@@ -333,7 +337,7 @@ def shown(notebook) -> dict:
         hidden = "hide-cell" in cell.metadata.get("tags", [])
         if cell.cell_type != "code" or hidden or "exercises." in cell.source:
             continue
-        for node in ast.parse(cell.source).body:
+        for node in ast.parse(TransformerManager().transform_cell(cell.source)).body:
             fits = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
             plain = isinstance(node, ast.Assign) and not any(
                 isinstance(part, ast.Call) for part in ast.walk(node)
@@ -342,14 +346,18 @@ def shown(notebook) -> dict:
                 continue
             try:
                 exec(compile(ast.Module([node], []), "page", "exec"), world)
-            except (NameError, AttributeError, TypeError, KeyError):
-                assert plain  # of values that the page computes
+            except Exception:  # of values that the page computes
+                assert not isinstance(node, ast.Import | ast.ImportFrom)
+            if isinstance(node, ast.Import):  # import lib.attention
+                for name in (alias.name for alias in node.names):
+                    world[name] = sys.modules[name]
     found = {n: x for n, x in world.items() if inspect.isroutine(x)}
     for module in [x for x in world.values() if inspect.ismodule(x)]:
-        if module.__name__.startswith("lib.") and "exercise" not in module.__name__:
+        if module.__name__.startswith("lib."):
             for name, function in inspect.getmembers(module, inspect.isfunction):
                 found[f"{module.__name__}.{name}"] = function
-    return found
+    outward = re.compile(rf"lib\.({OUTWARD})\b")
+    return {n: x for n, x in found.items() if not outward.match(x.__module__ or "")}
 
 
 def pasted(notebook, exercises) -> list[str]:
@@ -367,8 +375,7 @@ def pasted(notebook, exercises) -> list[str]:
 def page(name: str):
     notebook = nbformat.read(f"notebooks/{name}.ipynb", as_version=4)
     code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    imports = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)]
-    (room,) = [n.names[0].name for n in imports if n.module == "lib.exercises"]
+    room = re.search(r"from lib\.exercises import (\w+) as exercises", code)[1]
     return notebook, importlib.import_module(f"lib.exercises.{room}")
 
 
