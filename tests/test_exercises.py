@@ -35,7 +35,7 @@ EXERCISES = [
 # Chapters none of whose functions, pasted, answers one of their exercises.
 MENDED = ("length/attention-cost", "length/hybrid-architecture")
 # Rooms whose functions load, draw or train, and the catalogues: none is a method.
-OUTWARD = "data|exercises|figures|interactive|pretrained|runtime|training|weights"
+OUTWARD = "data|exercises?|figures|pretrained|runtime|training|weights"
 
 
 def ids(x):
