@@ -173,7 +173,7 @@ ROOMS = """checks figures.theme figures.panels figures.pictures figures.heatmap
     figures.sliders figures.tree runtime attention sparse positions layers
     models.language models.encoder_decoder models.masked models.vision tokenizers decoding
     training adapters lens data.origin data.livedoor data.shakespeare data.multi30k
-    data.cifar10 weights pretrained"""
+    data.cifar10 weights pretrained exercise"""
 LAYERS = ROOMS.split()
 
 
