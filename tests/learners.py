@@ -140,6 +140,12 @@ def penalty_of_all(logits, ids, penalty):
     return torch.where(logits < 0, logits * penalty, logits / penalty)
 
 
+def penalty_below_one(logits, ids, penalty):
+    pushed = torch.where(logits < 1, logits * penalty, logits / penalty)
+    seen = torch.zeros_like(logits, dtype=torch.bool).index_fill(0, ids, True)
+    return torch.where(seen, pushed, logits)
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -399,6 +405,12 @@ def ece_by_floor(confidence, right, bins):
         at = number == i
         total += abs(confidence[at].sum() - right[at].sum()).item()
     return total / len(confidence)
+
+
+def ece_without_a_border(confidence, right, bins):
+    number = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1)[2:-1])
+    gap = torch.zeros(bins).index_add_(0, number, confidence - right.float())
+    return gap.abs().sum() / len(confidence)
 
 
 RIGHT_ANSWERS = [
@@ -772,6 +784,41 @@ WRONG_ANSWERS = [
         "smallest_vocabulary",
         "no characters",
         lambda c, coverage, fall: 3 + 256 * fall,
+        "",
+    ),
+    # found by changing the solutions at random
+    (
+        "decoding",
+        "penalty",
+        "the border at 1",
+        penalty_below_one,
+        "",
+    ),
+    (
+        "global_local",
+        "once",
+        "T alone left out",
+        lambda table, T: (
+            (table >= 0)
+            & (table != T)
+            & ~(table[:, :, None] == table[:, None]).tril(-1).any(-1)
+        ),
+        "",
+    ),
+    (
+        "relative_positions",
+        "bucket",
+        "far // h",
+        lambda back, buckets, far: bucket_by_difference(
+            back, buckets, far // (buckets // 2) * (buckets // 2)
+        ),
+        "",
+    ),
+    (
+        "vit",
+        "ece",
+        "the first border missing",
+        ece_without_a_border,
         "",
     ),
     # what the question leaves no longer open

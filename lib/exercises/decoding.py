@@ -169,8 +169,8 @@ penalty = Exercise(
         "this penalty divides or multiplies; the one that subtracts is another": _subtract,
     },
     cases=[
-        (torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([0, 1, 1, 0]), 1.5),
-        (torch.tensor([-0.2, 4.0, 1.0]), torch.tensor([0, 2]), 2.0),
+        (torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([2, 1, 1, 0]), 1.5),
+        (torch.tensor([-0.2, 4.0, 1.0, 0.3]), torch.tensor([0, 2]), 2.0),
     ],
 )
 

@@ -118,7 +118,7 @@ once = Exercise(
         "that is what to hide: return what to keep": lambda table, T: ~_once(table, T),
     },
     cases=[
-        (torch.tensor([[1, -1, 0, 1], [1, 1, 2, 3], [4, 5, 6, 4]]), 6),
+        (torch.tensor([[1, -1, 0, 1], [1, 1, 2, 3], [4, 7, 6, 4]]), 6),
         (torch.tensor([[0, 5, -2, -1, 0], [0, 5, 4, 5, 6]]), 6),
     ],
     tol=0,

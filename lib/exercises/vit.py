@@ -143,10 +143,12 @@ def _ece(confidence, right, bins, *, weighted=True, signed=False, worst=False):
     return torch.as_tensor(total if weighted else total / len(gaps))
 
 
-_CONFIDENCE = torch.rand(400, generator=torch.Generator().manual_seed(6)) ** 0.4
+_CONFIDENCE = torch.rand(400, generator=torch.Generator().manual_seed(6))
+_CONFIDENCE[(_CONFIDENCE > 0.4) & (_CONFIDENCE < 0.5)] += 0.1  # bins with nothing in
 _CONFIDENCE[:9] = 1  # the end of the last bin
+# Too sure and not sure enough in turn, so that two bins in one show.
 _RIGHT = torch.rand(400, generator=torch.Generator().manual_seed(7)) < (
-    _CONFIDENCE**2 + 0.1
+    0.9 - 0.8 * ((10 * _CONFIDENCE).long() % 2)
 )
 _RIGHT[:3] = False
 
