@@ -168,12 +168,12 @@ def test_data_tags_are_known():
     assert used <= DATA_TAGS | {"timing", "hide-cell", "hide-input", "remove-input"}
 
 
-ROOMS = """checks figures.theme figures.panels figures.pictures figures.heatmap
+ROOMS = """checks exercise figures.theme figures.panels figures.pictures figures.heatmap
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree runtime attention sparse positions layers
-    models.language models.encoder_decoder models.masked models.vision tokenizers decoding
-    training adapters lens data.origin data.livedoor data.shakespeare data.multi30k
-    data.cifar10 weights pretrained exercise"""
+    models.language models.encoder_decoder models.masked models.vision tokenizers
+    filters decoding optimisers training adapters lens data.origin data.livedoor
+    data.shakespeare data.multi30k data.cifar10 weights pretrained"""
 LAYERS = ROOMS.split()
 
 
