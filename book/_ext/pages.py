@@ -46,6 +46,7 @@ def _mended(app, page: str, html: str) -> str:
     _draw_icons(soup)
     _name_things(soup)
     _size_pictures(app, soup)
+    _lighten_code(soup)
     address = soup.select_one("link[rel=canonical]")
     for tag in soup.select("meta[property='og:url']"):
         tag["content"] = address["href"]
@@ -156,6 +157,13 @@ def _size_pictures(app, soup) -> None:
                 width, height = image.size
             picture.attrs |= {"width": str(width), "height": str(height)}
         picture["loading"] = "lazy"  # text comes first on every page
+
+
+def _lighten_code(soup) -> None:
+    """Names, signs and spaces have the colour of the code: no element for each of them."""
+    for code in soup.select(".highlight > pre"):
+        for span in code.find_all("span", class_=("n", "p", "w")):
+            span.unwrap()
 
 
 def _rebase(soup, folder: str, prefix: str) -> None:

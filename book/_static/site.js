@@ -1,5 +1,5 @@
 // A replay that plays by itself: once, when it comes into view, unless motion is unwanted.
-for (const host of document.querySelectorAll(".plays [data-element="replay"]")) {
+for (const host of document.querySelectorAll(".plays [data-element=replay]")) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) break;
   new IntersectionObserver(([entry], observer) => {
     if (!entry.isIntersecting) return;
@@ -8,7 +8,7 @@ for (const host of document.querySelectorAll(".plays [data-element="replay"]")) 
   }, { threshold: 0.6 }).observe(host);
 }
 
-// A figure that scrolls on a narrow screen can be scrolled by keyboard.
-for (const figure of document.querySelectorAll(".cell_output figure")) {
-  if (getComputedStyle(figure).overflowX === "auto") figure.tabIndex = 0;
+// A figure that scrolls on a narrow screen (site.css) can be scrolled by keyboard.
+if (matchMedia("(max-width: 576px)").matches) {
+  for (const figure of document.querySelectorAll(".cell_output figure")) figure.tabIndex = 0;
 }
