@@ -66,6 +66,14 @@ def test_figures_have_alt_text_and_caption(path):
 
 
 @each
+def test_at_most_one_figure_is_the_main_one(path):
+    main = [c for c in code_cells(path) if c.metadata.get("glassbox", {}).get("main")]
+    kinds = [k for c in main for o in c.outputs for k in o.get("data", {})]
+    assert not main or {"image/png", "image/gif", "text/html"} & set(kinds)
+    assert len(main) <= 1
+
+
+@each
 def test_set_up_cell_is_the_same_everywhere(path):
     first = [code_cells(p)[0].source for p in (PATHS[0], path)]
     assert first[0] == first[1] and "runtime.setup()" in first[0]

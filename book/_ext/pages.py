@@ -5,6 +5,7 @@ root of the site, the page for a wrong address, the map of the site.
 """
 
 import base64
+import copy
 import posixpath
 import re
 from functools import cache
@@ -148,14 +149,26 @@ def _name_things(soup) -> None:
 
 
 def _size_pictures(app, soup) -> None:
-    """Room for a picture before it comes, so that the text does not jump."""
+    """Room for a picture before it comes, so that the text does not jump.
+
+    An animation gets its last frame beside it, for print (site.css).
+    """
     files = {name: source for source, name in app.builder.images.items()}
     for picture in soup.select("article img[src*=_images]"):
         source = files.get(posixpath.basename(picture["src"]))
         if source and not source.endswith(".svg") and not picture.get("width"):
             with Image.open(Path(app.srcdir) / source) as image:
                 width, height = image.size
+                image.seek(getattr(image, "n_frames", 1) - 1)
+                last = image.copy() if source.endswith(".gif") else None
             picture.attrs |= {"width": str(width), "height": str(height)}
+            if last:
+                still = Path(picture["src"]).with_suffix(".png")
+                last.convert("RGB").save(Path(app.outdir) / "_images" / still.name)
+                twin = copy.copy(picture)
+                twin.attrs |= {"src": str(still), "class": "print-only"}
+                picture.insert_after(twin)
+                twin["loading"] = "lazy"
         picture["loading"] = "lazy"  # text comes first on every page
 
 
