@@ -41,7 +41,7 @@ lab: .venv/.ready  ## open the notebooks in JupyterLab
 bench: .venv/.ready  ## measure against peers, write checkpoints/bench
 	$(BIN)/python -m benchmarks.run
 
-lighthouse: .venv/.ready  ## Lighthouse, mobile, on a chapter of the built site, or SITE=<folder>
+lighthouse: .venv/.ready  ## Lighthouse, mobile, on the heaviest chapters of the built site, or SITE=<folder>
 	$(BIN)/python tests/site/lighthouse.py $(or $(SITE),_build/html)
 
 address: .venv/.ready  ## set the book's address: REPO=https://github.com/<owner>/<name> SITE=<url>

@@ -22,7 +22,9 @@ from sphinx.util.docutils import SphinxDirective
 
 THUMBNAIL = (480, 300)
 CARD = (1200, 630)  # what social networks ask for
-STILL = re.compile(r'<img src="data:image/png;base64,(?P<png>[^"]+)" alt="(?P<alt>[^"]+)"')
+STILL = re.compile(
+    r'<img src="data:image/png;base64,(?P<png>[^"]+)" alt="(?P<alt>[^"]+)"'
+)
 
 
 @cache
@@ -62,7 +64,11 @@ class Gallery(SphinxDirective):
             names = [chapter["file"] for chapter in part["chapters"]]
             names = [name for name in names if name.startswith("notebooks/")]
             if names:
-                lines += [f"```{{rubric}} {part['caption']}", ":heading-level: 3", "```"]
+                lines += [
+                    f"```{{rubric}} {part['caption']}",
+                    ":heading-level: 3",
+                    "```",
+                ]
                 lines += ["", "::::::{grid} 2 2 3 3", ":gutter: 3", ""]
                 lines += [line for name in names for line in self._card(name, folder)]
                 lines += ["::::::", ""]

@@ -9,6 +9,14 @@ for (const host of document.querySelectorAll(".plays [data-element=replay]")) {
 }
 
 // A figure that scrolls on a narrow screen (site.css) can be scrolled by keyboard.
-if (matchMedia("(max-width: 576px)").matches) {
-  for (const figure of document.querySelectorAll(".cell_output figure")) figure.tabIndex = 0;
+{
+  const narrow = matchMedia("(max-width: 576px)");
+  const reach = () => {
+    for (const figure of document.querySelectorAll(".cell_output figure")) {
+      if (narrow.matches) figure.tabIndex = 0;
+      else figure.removeAttribute("tabindex");
+    }
+  };
+  narrow.addEventListener("change", reach);
+  reach();
 }

@@ -11,35 +11,41 @@ from test_site import PAGES, SITE, article
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 LANDING = "index.html"
 CHAPTERS = [str(p.relative_to(SITE)) for p in PAGES if SITE / "notebooks" in p.parents]
-MODES = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "narrow": {"color_scheme": "dark", "viewport": {"width": 360, "height": 800}},
-}
+WIDE = {"width": 1280, "height": 900}
+NARROW = {"width": 360, "height": 800}
+LIGHT = {"color_scheme": "light", "viewport": WIDE}
+THEME = "document.documentElement.dataset.theme"
 OTHERS = [
     str(page.relative_to(SITE))
     for page in PAGES
     if page.parent == SITE / "book" or page.name == "search.html"
 ]
-each = pytest.mark.parametrize("path", [LANDING, *CHAPTERS], ids=str)
 # What Tab should reach: links, buttons, fields, in the shadow of a replay too.
 CONTROLS = """() => {
-  const found = [], walk = (root) => root.querySelectorAll("*").forEach((node) => {
-    if (node.shadowRoot) walk(node.shadowRoot);
-    if (node.matches("a[href], button, input, summary, select, textarea, [tabindex='0']")
-        && !node.disabled && node.checkVisibility({ visibilityProperty: true })
-        && !node.closest("details:not([open]) > :not(summary), .pst-sidebar-hidden"))
-      found.push(node);
-  });
+  const found = new Set(), walk = (root) => {
+    root.addEventListener("focusin", (event) => found.delete(event.target));
+    root.querySelectorAll("*").forEach((node) => {
+      if (node.shadowRoot) walk(node.shadowRoot);
+      if (node.matches("a[href], button, input, summary, select, textarea, [tabindex='0']")
+          && !node.disabled && node.checkVisibility({ visibilityProperty: true })
+          && !node.closest("details:not([open]) > :not(summary), .pst-sidebar-hidden"))
+        found.add(node);
+    });
+  };
   walk(document);
-  window.wanted = new Set(found);
-  return found.length;
+  window.wanted = found;
+  return found.size;
 }"""
-REACHED = """() => {
-  let node = document.activeElement;
-  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement;
-  window.wanted.delete(node);
-  return window.wanted.size;
+PICTURES = """async () => {
+  const wrong = [];
+  for (const picture of document.images) {
+    picture.loading = "eager";
+    await picture.decode().catch(() => wrong.push(picture.src));
+    if (!picture.hasAttribute("alt")) wrong.push(picture.outerHTML.slice(0, 200));
+    if (picture.closest("article") && picture.alt.length < 40)
+      wrong.push(picture.outerHTML.slice(0, 200));
+  }
+  return wrong;
 }"""
 
 
@@ -49,92 +55,97 @@ def site():
         yield address
 
 
-@pytest.mark.parametrize(
-    ("path", "mode"),
-    [(path, mode) for path in [LANDING, *CHAPTERS] for mode in MODES]
-    + [(path, "narrow") for path in OTHERS],
-)
-def test_page_is_quiet_fits_and_is_accessible(path, mode, site, open_page):
-    """open_page fails the test for what the console says."""
-    page = open_page(site + path, **MODES[mode])
-    page.wait_for_load_state("networkidle")
-    assert not [url for url in page.requests if not url.startswith(site)]
+def inaccessible(page, rules, part="html"):
+    """What axe-core finds in a part; `rules` are its options. Its script comes once."""
+    if not page.evaluate("'axe' in window"):
+        page.add_script_tag(path=AXE)
+    options = {"resultTypes": ["violations"], "selectors": False, **rules}
+    run = "([part, options]) => axe.run(part, options).then((r) => r.violations)"
+    found = page.evaluate(run, [part, options])
+    return [f"{v['id']}: {n['html'][:200]}" for v in found for n in v["nodes"]]
+
+
+def fits(page):
     width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= MODES[mode]["viewport"]["width"]
-    theme = page.evaluate("document.documentElement.dataset.theme")
-    assert theme == MODES[mode]["color_scheme"]
-    page.add_script_tag(path=AXE)
-    found = page.evaluate("axe.run().then((result) => result.violations)")
-    said = [f"{v['id']}: {n['html'][:200]}" for v in found for n in v["nodes"]]
-    assert not said, "\n".join(said)
+    return width <= page.viewport_size["width"]
 
 
-@each
-def test_pictures_load_and_say_what_they_show(path, site, open_page):
-    page = open_page(site + path, reduced_motion="reduce")
-    silent = page.evaluate("""async () => {
-      const wrong = [];
-      for (const picture of document.images) {
-        picture.loading = "eager";
-        await picture.decode().catch(() => wrong.push(picture.src));
-        if (!picture.hasAttribute("alt")) wrong.push(picture.outerHTML.slice(0, 200));
-        if (picture.closest("article") && picture.alt.length < 40)
-          wrong.push(picture.outerHTML.slice(0, 200));
-      }
-      return wrong;
-    }""")
-    assert not silent
-
-
-def test_formulas_are_drawn_with_our_own_fonts(site, open_page):
-    drawn = 0
-    for path in CHAPTERS:
-        page = open_page(site + path)
-        page.evaluate("document.fonts.ready")
-        count = page.locator(".katex-html").count()
-        if count:
-            fonts = "[...document.fonts].filter((f) => f.status === 'loaded').length"
-            assert page.evaluate(fonts) > 0
-            box = page.locator(".katex-html").first.bounding_box()
-            assert box["width"] > 4 and box["height"] > 4
-        drawn += count
-    assert drawn > 0
-
-
-@each
-def test_page_is_light(path, site, open_page):
-    """At most 200 KB over the wire before pictures."""
-    page = open_page("about:blank")
-    bodies = {}
-    page.on("response", lambda response: bodies.update({response.url: response}))
-    page.goto(site + path, wait_until="networkidle")
-    weight = 0
-    for url, response in list(bodies.items()):  # reading one lets others come in
-        if not re.search(r"\.(png|gif|svg|jpe?g)$", url):
+def weight(responses):
+    """Bytes over the wire before pictures."""
+    total = 0
+    for url, response in list(responses.items()):  # reading one lets others come in
+        if not re.search(r"\.(png|gif|svg|jpe?g|webp)$", url):
             body = response.body()
             if url.endswith(".html"):
                 body = re.sub(rb'"data:image/[^"]*"', b'""', body)
-            weight += len(body if url.endswith("woff2") else gzip.compress(body, 6))
-    assert weight <= 200_000
-    assert not [url for url in bodies if "searchindex" in url]
+            total += len(body if url.endswith("woff2") else gzip.compress(body, 6))
+    return total
 
 
-@each
-def test_keyboard_reaches_every_control(path, site, open_page):
-    page = open_page(site + path, **MODES["light"], reduced_motion="reduce")
-    page.wait_for_load_state("networkidle")
+def out_of_reach(page):
+    """The controls that Tab does not come to."""
     steps = page.evaluate(CONTROLS)
     assert steps > 10
-    for _ in range(steps + 10):
+    for step in range(steps + 10):
         page.keyboard.press("Tab")
-        if not page.evaluate(REACHED):
-            return
-    left = page.evaluate("[...wanted].map((node) => node.outerHTML.slice(0, 150))")
-    assert not left
+        if step >= steps - 10 and not page.evaluate("wanted.size"):
+            return []
+    return page.evaluate("[...wanted].map((node) => node.outerHTML.slice(0, 150))")
+
+
+@pytest.mark.parametrize("path", [LANDING, *CHAPTERS])
+def test_page(path, site, open_page):
+    """Quiet, light, accessible, in reach; the page is opened once for all of it.
+
+    open_page fails the test for what the console says.
+    """
+    page = open_page("about:blank", reduced_motion="reduce", **LIGHT)
+    responses = {}
+    page.on("response", lambda response: responses.update({response.url: response}))
+    page.goto(site + path)
+    page.wait_for_load_state("networkidle")
+    assert not [url for url in page.requests if not url.startswith(site)]
+    assert not [url for url in responses if "searchindex" in url]
+    assert weight(responses) <= 200_000
+    assert fits(page) and page.evaluate(THEME) == "light"
+    if formula := page.query_selector(".katex-html"):  # drawn with our own fonts
+        page.evaluate("document.fonts.ready")
+        fonts = "[...document.fonts].filter((f) => f.status === 'loaded').length"
+        assert page.evaluate(fonts) > 0
+        box = formula.bounding_box()
+        assert box["width"] > 4 and box["height"] > 4
+    assert not inaccessible(page, {})
+    assert not out_of_reach(page)
+
+    # What the theme changes: colours. What the width changes: all but colours.
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{THEME} === 'dark'")
+    assert not inaccessible(page, {"runOnly": ["color-contrast"]})
+    page.set_viewport_size(NARROW)
+    page.wait_for_timeout(400)  # the theme waits before it looks at what scrolls
+    assert fits(page)
+    assert not inaccessible(page, {"rules": {"color-contrast": {"enabled": False}}})
+    narrow_only = "header, .bd-header-article"
+    assert not inaccessible(page, {"runOnly": ["color-contrast"]}, narrow_only)
+
+    assert not page.evaluate(PICTURES)
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_page_without_code(path, site, open_page):
+    page = open_page(site + path, color_scheme="dark", viewport=NARROW)
+    page.wait_for_load_state("networkidle")
+    assert not [url for url in page.requests if not url.startswith(site)]
+    assert fits(page) and page.evaluate(THEME) == "dark"
+    assert not inaccessible(page, {})
+
+
+def test_formulas_stand_on_pages():
+    assert any(article(page).select(".katex-html") for page in PAGES)
 
 
 def test_theme_switches_by_keyboard_and_is_remembered(site, open_page):
-    page = open_page(site + LANDING, **MODES["light"])
+    page = open_page(site + LANDING, **LIGHT)
     mode = "document.documentElement.dataset.mode"
     seen = {page.evaluate(mode)}
     for _ in range(2):
@@ -149,7 +160,7 @@ def test_theme_switches_by_keyboard_and_is_remembered(site, open_page):
 
 def test_launch_buttons_open_by_keyboard(site, open_page):
     path = CHAPTERS[0]
-    page = open_page(site + path, **MODES["light"])
+    page = open_page(site + path, **LIGHT)
     page.get_by_label("Launch interactive content").focus()
     page.keyboard.press("Enter")
     offered = {}
@@ -176,12 +187,12 @@ def test_launch_buttons_open_by_keyboard(site, open_page):
 
 def test_landing_figure_moves_unless_motion_is_unwanted(site, open_page):
     frame = "document.querySelector('[data-element]').shadowRoot.querySelector('input').value"
-    still = open_page(site + LANDING, reduced_motion="reduce", **MODES["light"])
+    still = open_page(site + LANDING, reduced_motion="reduce", **LIGHT)
     still.wait_for_timeout(600)
     at = still.evaluate(frame)
     still.wait_for_timeout(600)
     assert still.evaluate(frame) == at
-    moving = open_page(site + LANDING, reduced_motion="no-preference", **MODES["light"])
+    moving = open_page(site + LANDING, reduced_motion="no-preference", **LIGHT)
     moving.wait_for_function(f"{frame} === '3'")
     button = moving.locator("[data-element] button")
     assert button.get_attribute("aria-label") == "Pause"
