@@ -1,7 +1,8 @@
 // The walk through matrices: it makes the tables beside it, which matrices.py writes, answer.
 // Point at an entry, and its operands are marked and its computation is written out.
 const STYLE = `
-  .tables { display: flex; flex-wrap: wrap; align-items: flex-end; gap: 12px 24px; overflow-x: auto }
+  .tables { display: flex; flex-wrap: wrap; align-items: flex-end; gap: 12px 24px; overflow-x: auto;
+    content-visibility: auto; contain-intrinsic-height: auto 300px } /* drawn when near */
   table { border-spacing: 0; font-size: 13px; line-height: 25px; font-variant-numeric: tabular-nums }
   caption { text-align: left; line-height: 1.3; font-family: monospace; font-size: 12px; padding: 2px 0 }
   th { font-weight: normal; opacity: .85; padding: 0 5px; text-align: right }
