@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import gallery
 import matplotlib.pyplot as plt
 import measured
 import nbformat
@@ -14,6 +15,7 @@ import roadmap
 import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
@@ -224,6 +226,38 @@ def test_folded_code_says_what_it_is_for(tmp_path):
     inside = [len(fold.select(".cell_output")) for fold in soup.select("details")]
     assert inside == [0] * 10 + [1]  # outputs stay, but that of the solution
     assert len(soup.select(".cell_output")) == 10
+
+
+def test_main_figure_is_the_marked_one_or_the_first(tmp_path):
+    def encoded(kind, *colours):
+        file = io.BytesIO()
+        first, *others = [Image.new("RGB", (4, 4), colour) for colour in colours]
+        more = {"save_all": True, "append_images": others} if others else {}
+        first.save(file, kind, **more)
+        return base64.b64encode(file.getvalue()).decode()
+
+    def cell(data, **metadata):
+        output = new_output("display_data", data=data)
+        return new_code_cell("code", outputs=[output], metadata=metadata)
+
+    def found(*cells):
+        path = tmp_path / "page.ipynb"
+        nbformat.write(new_notebook(cells=cells), path)
+        gallery._figure.cache_clear()
+        return gallery.main_figure(path)
+
+    text = cell({"text/plain": "7"})
+    red = {"image/png": encoded("png", "red")}
+    film = {"image/gif": encoded("gif", "white", "black", "blue")}
+    still = (
+        f'<img src="data:image/png;base64,{encoded("png", "lime")}" alt="A &amp; B">'
+    )
+    alt = {"mystnb": {"image": {"alt": "blue at the end"}}}
+    assert found(text) is None
+    picture, words = found(text, cell({"text/html": still}), cell(red))
+    assert picture.getpixel((0, 0)) == (0, 255, 0) and words == "A & B"
+    picture, words = found(cell(red), cell(film, glassbox={"main": True}, **alt))
+    assert picture.getpixel((0, 0)) == (0, 0, 255) and words == "blue at the end"
 
 
 # What the pages say of the project

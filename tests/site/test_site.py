@@ -8,6 +8,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 from serve import BASE, CONFIG
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,40 @@ def test_figures_have_captions(page):
 
 
 @each
+def test_set_up_is_folded(page):
+    for cell in article(page).select("#set-up > .cell"):
+        assert cell.select_one("details.hide .cell_input"), cell
+        assert not cell.select("details .cell_output")
+
+
+@each
+def test_an_animation_prints_its_last_frame(page):
+    for film in article(page).select("img[src$='.gif']"):
+        still = film.find_next_sibling("img", class_="print-only")
+        assert still["alt"] == film["alt"]
+        with Image.open(place(page, film["src"])) as frames:
+            frames.seek(frames.n_frames - 1)
+            with Image.open(place(page, still["src"])) as last:
+                assert last.tobytes() == frames.convert("RGB").tobytes()
+
+
+def test_landing_page_shows_each_chapter_by_its_figure():
+    landing = SITE / "index.html"
+    shown = {}
+    for card in article(landing).select(".gallery .sd-card"):
+        picture = card.select_one("img[width='480'][height='300'][loading=lazy]")
+        assert place(landing, picture["src"]).stat().st_size < 40_000
+        shown[card.a["href"]] = card.select_one(".sd-card-text").get_text(strip=True)
+    chapters = ROOT.glob("notebooks/*/*.ipynb")
+    assert set(shown) == {
+        f"{path.relative_to(ROOT).with_suffix('.html')}" for path in chapters
+    }
+    for address, title in shown.items():
+        heading = article(SITE / address).h1.find(string=True, recursive=False)
+        assert title == heading.strip()
+
+
+@each
 def test_formulas_are_rendered(page):
     for formula in article(page).find_all(class_="math"):
         assert formula.find(class_="katex"), str(formula)[:300]
@@ -111,5 +146,8 @@ def test_links_from_elsewhere_show_a_card(page):
     assert len(card["og:description"]) > 20 and card["og:title"]
     picture = card["og:image"].removeprefix(CONFIG["html"]["baseurl"])
     assert (SITE / picture).is_file()
+    if SITE / "notebooks" in page.parents:
+        assert picture == f"_static/social/{page.stem}.png"
+        assert len(card["og:image:alt"]) > 40
     listed = (SITE / "sitemap.xml").read_text("utf8")
     assert f"<loc>{card['og:url']}</loc>" in listed
