@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,6 +167,43 @@ def test_imports_are_followed():
     assert not notebooks.imported("import torch, library")
 
 
+@pytest.mark.parametrize(
+    ("file", "importer"),
+    [
+        ("lib/data/cifar10.py", "lib.data.cifar10"),
+        ("lib/data/livedoor.py", "lib.data.livedoor"),
+        ("lib/figures/tree.py", "lib.figures.tree"),
+        ("lib/figures/tree.js", "lib.figures.tree"),
+        ("lib/figures/matrices.js", "lib.figures.matrices"),
+    ],
+)
+def test_a_change_concerns_only_the_pages_that_import_it(file, importer, monkeypatch):
+    """A data set and a viewer are leaves: a page has them by name or not at all."""
+    assert (ROOT / file).is_file()
+    pages = {path.stem: nbformat.read(path, as_version=4) for path in notebooks.paths()}
+    package, _, name = importer.rpartition(".")
+    by_name = re.compile(
+        rf"^\s*(from {importer} import|import {importer}\b"
+        rf"|from {package} import .*\b{name}\b)",
+        re.M,
+    )
+    importers = {
+        stem
+        for stem, page in pages.items()
+        if any(by_name.search(c.source) for c in page.cells if c.cell_type == "code")
+    }
+
+    def digests():
+        return {stem: notebooks.fingerprint(page) for stem, page in pages.items()}
+
+    before, digest = digests(), notebooks._digest
+    touched = {ROOT / file: "another content"}
+    monkeypatch.setattr(notebooks, "_digest", lambda f: touched.get(f) or digest(f))
+    after = digests()
+    assert {stem for stem in pages if before[stem] != after[stem]} == importers
+    assert 0 < len(importers) < len(pages)
+
+
 def test_full_outputs_are_not_replaced_by_lesser_ones(tmp_path):
     def notebook(full):
         made = new_notebook(cells=cells()[3:4])
@@ -196,7 +234,7 @@ def _frame(value):
     data = json.dumps({"labels": ["a", "b"], "frames": [[0.5], [value]]})
     key = f"{int(value * 1e6):012x}"  # as a digest of the numbers
     script = f'<script>\n(function () {{}})("{key}", {data});\n</script>'
-    return f'<div data-replay="{key}">\n{script}\n</div>'
+    return f'<div data-key="{key}">\n{script}\n</div>'
 
 
 DRAWN = {  # kind: (stored, the same in other bytes, changed)

@@ -17,8 +17,8 @@ PICTURE_MEAN = 2.0  # mean absolute difference of a whole picture, of 255
 PICTURE_TILE = 6.0  # the same in any 16 x 16 tile: a changed digit shows here
 NUMBERS = 0.005  # of the spread of a field of a replay: a pixel of 200
 DIGIT = 0.001  # of its largest number: the last of the four digits that are stored
-GIVEN = {"x", "edges"}  # where numbers stand, not what was measured: to the last digit
-MIXED = {"marks"}  # each column belongs to a curve of its own
+FINE = {"x", "edges", "logits", "rest"}  # the same to that digit, whatever the spread
+MIXED = {"marks", "rest"}  # each column is a quantity of its own
 
 
 def differs(kind: str, new: str, old: str):
@@ -50,7 +50,7 @@ def picture_differs(new: bytes, old: bytes):
     return None
 
 
-# What a replay's HTML holds beside its script: a digest, a still and the numbers.
+# What a figure's HTML holds beside its script: a digest, a still and the numbers.
 DIGEST = re.compile(r'(?<=data-key=")[0-9a-f]+|(?<=\}\)\(")[0-9a-f]+(?=", \{)')
 PIECES = re.compile(
     r"data:image/png;base64,(?P<png>[A-Za-z0-9+/=]+)"
@@ -114,7 +114,7 @@ def _numbers_differ(new, old, at):
     field = at.rpartition(".")[2]
     axis = 0 if field in MIXED else None
     allowed = DIGIT * np.abs(old).max(axis)
-    if field not in GIVEN:
+    if field not in FINE:
         allowed = np.maximum(allowed, NUMBERS * np.ptp(old, axis))
     wrong = np.argwhere(np.abs(new - old) > allowed)
     if not len(wrong):
