@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 WITH_HUB = $(if $(HUB),$(BIN)/python tests/hub.py "$(HUB)" --)
 NOTEBOOKS := $(BIN)/python book/_ext/notebooks.py --workers $(WORKERS)
 
-.PHONY: help book test refresh lab bench lighthouse address train clean
+.PHONY: help book test refresh lab bench mutants lighthouse address train clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -40,6 +40,11 @@ lab: .venv/.ready  ## open the notebooks in JupyterLab
 
 bench: .venv/.ready  ## measure against peers, write checkpoints/bench
 	$(BIN)/python -m benchmarks.run
+
+mutants: .venv/.ready  ## would the tests notice? MODULE=lib/<file>.py, or SAMPLE=<number> SEED=<seed>
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade --target _build/mutants/tool mutmut==3.8.1
+	$(BIN)/python tests/mutants.py --workers $(WORKERS) $(if $(MODULE),--module $(MODULE)) \
+		$(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 lighthouse: .venv/.ready  ## Lighthouse, mobile, on the heaviest chapters of the built site, or SITE=<folder>
 	$(BIN)/python tests/site/lighthouse.py $(or $(SITE),_build/html)
