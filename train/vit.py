@@ -21,12 +21,12 @@ All go on where they were killed; `--folder` says where they keep their state.
 """
 
 import copy
-import math
 
 import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from lib import training, weights
@@ -258,10 +258,8 @@ def ladder(cifar, steps, folder, bfloat16) -> list[dict]:
 
 def wilson(right: int, n: int) -> list[float]:
     """The 95 % interval of a share, by Wilson (1927)."""
-    z, p = 1.959964, right / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return [round(middle - half, 4), round(middle + half, 4)]
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return [round(float(bound), 4) for bound in interval]
 
 
 def main() -> None:
