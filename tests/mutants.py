@@ -64,6 +64,7 @@ def copied(files: list[Path]) -> Path:
         "source_paths": ["lib/"],
         "only_mutate": [str(file.relative_to(ROOT)) for file in files],
         "do_not_mutate_patterns": [r"raise \w+", r"^ +f?\"[^\"]*\"$"],
+        "timeout_constant": 30.0,  # seconds: a loaded machine is slow
         "also_copy": sorted({name.split("/")[0] for name in names} - {"lib"}),
         "pytest_add_cli_args_test_selection": tests,
         "pytest_add_cli_args": ["-p", "no:cacheprovider"],
