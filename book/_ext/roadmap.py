@@ -20,8 +20,11 @@ import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 
+import networkx as nx
+import numpy as np
 import yaml
 from docutils import nodes
+from scipy.optimize import linprog
 from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -104,43 +107,34 @@ def _step(entry: dict, part: str) -> Step:
     )
 
 
+def _graph(steps: dict[str, Step]) -> nx.DiGraph:
+    """An edge from each step to those that need it."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(steps)
+    graph.add_edges_from((need, s.id) for s in steps.values() for need in s.needs)
+    return graph
+
+
 def depths(steps: dict[str, Step]) -> dict[str, int]:
     """How many steps lie before each one, on the longest way to it.
 
     Raises:
         Fault: a cycle; the message names its steps.
     """
-    depth, open_ = {}, []
-
-    def visit(name):
-        if name in open_:
-            cycle = " → ".join([*open_[open_.index(name) :], name])
-            raise Fault(f"a cycle of needs: {cycle}")
-        if name not in depth:
-            open_.append(name)
-            depth[name] = max(
-                [visit(need) + 1 for need in steps[name].needs], default=0
-            )
-            open_.pop()
-        return depth[name]
-
-    for name in steps:
-        visit(name)
-    return depth
+    try:
+        rows = enumerate(nx.topological_generations(_graph(steps)))
+        return {name: depth for depth, names in rows for name in names}
+    except nx.NetworkXUnfeasible:
+        found = nx.find_cycle(_graph(steps).reverse())
+        cycle = " → ".join([found[0][0], *(need for _, need in found)])
+        raise Fault(f"a cycle of needs: {cycle}") from None
 
 
 def arrows(steps: dict[str, Step]) -> list[tuple[str, str]]:
-    """The needs that no chain of other needs says already (transitive reduction)."""
-    before = {}
-    for name in sorted(steps, key=depths(steps).get):
-        needs = steps[name].needs
-        before[name] = set(needs).union(*(before[need] for need in needs))
-    return [
-        (need, name)
-        for name, step in steps.items()
-        for need in step.needs
-        if not any(need in before[other] for other in step.needs)
-    ]
+    """The needs that no chain of other needs says already."""
+    kept = nx.transitive_reduction(_graph(steps))
+    needs = ((need, step.id) for step in steps.values() for need in step.needs)
+    return [pair for pair in needs if kept.has_edge(*pair)]
 
 
 # From steps to a drawing
@@ -174,7 +168,7 @@ def lay_out(steps: dict[str, Step]):
         above.setdefault(b, []).append(a)
 
     rows = _order(rows, links, above, below)
-    x = _place(rows, above, below)
+    x = _place(rows, links)
     left = min(x[item] - _half(item) for row in rows for item in row)
     right = max(x[item] + _half(item) for row in rows for item in row)
 
@@ -247,44 +241,37 @@ def _crossings(rows, links) -> int:
     )
 
 
-def _place(rows, above, below) -> dict:
-    """The middle of each item: near its neighbours, clear of the ones beside it."""
-    x, room = {}, {}
-    widths = [sum(2 * _half(item) + GAP for item in row) for row in rows]
-    for row, total in zip(rows, widths, strict=True):
-        at = 0
-        for item in row:
-            middle = at + _half(item) + GAP / 2
-            x[item] = middle - total / 2
-            # How far left and right it may go for all to stay within the widest row.
-            room[item] = middle - max(widths) / 2, max(widths) / 2 - total + middle
-            at += 2 * _half(item) + GAP
-    for _ in range(60):
-        for row in rows:
-            wanted = {}
-            for item in row:
-                near = []
-                for other in above.get(item, []) + below.get(item, []):
-                    # A lane wants to go on straight.
-                    straight = not isinstance(item, str) and not isinstance(other, str)
-                    near += [x[other]] * (8 if straight else 1)
-                wanted[item] = sum(near) / len(near) if near else x[item]
-            from_left, from_right = {}, {}
-            for order, found, sign in (
-                (row, from_left, 1),
-                (row[::-1], from_right, -1),
-            ):
-                previous = None
-                for item in order:
-                    found[item] = wanted[item] * sign
-                    if previous is not None:
-                        apart = _half(previous) + GAP + _half(item)
-                        found[item] = max(found[item], found[previous] + apart)
-                    previous = item
-            for item in row:
-                middle = (from_left[item] - from_right[item]) / 2
-                x[item] = min(max(middle, room[item][0]), room[item][1])
-    return x
+def _place(rows, links) -> dict:
+    """The middle of each item: near its neighbours, clear of the ones beside it.
+
+    A linear program: the links' widths together are least, a lane's count most, as it
+    wants to go on straight, and no row becomes wider than the widest has to be.
+    """
+    column = {item: i for i, item in enumerate(item for row in rows for item in row)}
+    count = len(column) + len(links)  # places, then widths
+    weight = np.zeros(count)
+    sides, least = [], []
+
+    def apart(left, right, gap, width=None):  # right − left + width ≥ gap
+        side = np.zeros(count)
+        side[column[left]], side[column[right]] = 1, -1
+        if width is not None:
+            side[width] = -1
+        sides.append(side)
+        least.append(-gap)
+
+    for row in rows:
+        for left, right in pairwise(row):
+            apart(left, right, _half(left) + GAP + _half(right))
+    for width, (a, b) in enumerate(links, len(column)):
+        weight[width] = 1 if isinstance(a, str) or isinstance(b, str) else 8
+        apart(a, b, 0, width)
+        apart(b, a, 0, width)
+    widest = max(sum(2 * _half(item) + GAP for item in row) for row in rows)
+    reach = [(widest - GAP) / 2 - _half(item) for item in column]
+    bounds = [(-r, r) for r in reach] + [(0, None)] * len(links)
+    found = linprog(weight, sides, least, bounds=bounds)
+    return dict(zip(column, found.x.tolist(), strict=False))
 
 
 def draw(steps: dict[str, Step], title: str, links: dict, prefix: str) -> str:
