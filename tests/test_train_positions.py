@@ -30,6 +30,10 @@ def test_a_killed_study_goes_on_to_the_same_result(tiny, goes_on):
     assert runs == [2] * len(bench.SCHEMES)
 
 
+def found_scale(trace, scheme):
+    return trace["schemes"][scheme]["chosen"]["scale"]
+
+
 def test_what_the_trace_holds(tiny, tmp_path):
     trace = bench.study(tmp_path)
     assert set(trace["schemes"]) == set(bench.SCHEMES)
@@ -41,6 +45,17 @@ def test_what_the_trace_holds(tiny, tmp_path):
             assert shape == (bench.LAYERS, 2, 4)
     (rope, _) = trace["schemes"]["rope"]["runs"]
     assert rope["interpolated"][0] == rope["ntk"][0] == rope["loss"][0]
+    for name in ("cut", "interpolated_cut", "ntk_cut", "clamped", "away"):
+        assert len(rope[name]) == 3 and rope[name][0] == rope["loss"][0], name
+        assert rope[name][1:] != rope["loss"][1:], name
+    weights = bench.shipped(tmp_path)
+    assert {name.split(".")[0] for name in weights} == set(bench.SHIPPED)
+    model = bench.started("rope", found_scale(trace, "rope"), 5, tiny)
+    model.load_state_dict(
+        {k.removeprefix("rope."): v for k, v in weights.items() if k[:5] == "rope."}
+    )
+    _, _, report = bench.text()
+    assert [bench.score(model, report, n, 64) for n in (8, 16, 32)] == rope["loss"]
     assert {len(losses) for losses in rope["tuned"].values()} == {1}
     (t5, _) = trace["schemes"]["t5"]["runs"]
     assert torch.tensor(t5["bias"]).shape == (2, 8)
@@ -74,3 +89,76 @@ def test_climb_ends_at_the_peak(peak):
     assert bench.climb((0, 1, 2, 3, 4), 2, loss) == peak
     assert len(tried) == len(set(tried))
     assert {max(0, peak - 1), min(4, peak + 1)} <= set(tried)
+
+
+def turning(ids):
+    """An untrained RoPE model whose attention is strong enough to matter."""
+    model = bench.started("rope", 100.0, 0, ids)
+    for block in model.blocks:
+        block.attention.to_query.weight.data *= 4
+    return model
+
+
+def test_cut_keys_are_those_of_the_last_characters(tiny):
+    model = turning(tiny)
+    text, other = tiny[:32][None], tiny[:32][None].clone()
+    other[:, 0] = (other[:, 0] + 1) % 7
+    with bench.changed(model, bench.cut):
+        gap = (model(text) - model(other)).abs().amax((0, 2))  # (T,)
+        short = model(text[:, :8])
+    # Two layers, each with a reach of 7: the first character reaches up to place 14.
+    assert (gap[:15] > 0).all() and (gap[15:] == 0).all()
+    assert torch.equal(short, model(text[:, :8]))
+
+
+def test_distances_that_were_met_are_not_touched(tiny):
+    """Within the trained length nothing changes."""
+    model, text = turning(tiny), tiny[:8][None]
+    changes = {
+        "clamped": bench.partial(bench.clamped, frequencies=model.frequencies),
+        "away": bench.partial(bench.away, frequencies=model.frequencies, by=0),
+    }
+    for name, change in changes.items():
+        plain = model(text)
+        with bench.changed(model, change):
+            assert (model(text) - plain).abs().max() < 1e-5, name
+
+
+def test_scores_by_distance(tiny):
+    """The scores of one letter, over and over: a function of distance, as asked for."""
+    model = turning(tiny)
+    same = torch.full((1, 16), 3)
+    seen = []
+
+    def watched(change):
+        def keep(layer, x, places):
+            query, key = bench.heads(layer, x)
+            turned = bench.rope(query, places.turns), bench.rope(key, places.turns)
+            after = change(layer, x, places)
+            seen.append(turned[0] @ turned[1].mT / 2 + after.bias)  # d = 4
+            return after
+
+        with bench.changed(model, keep):
+            model(same)
+        return seen[-len(model.blocks)][0, 0]  # (T, T), first layer and head
+
+    w = model.frequencies
+    own = watched(lambda layer, x, places: places)
+    clamped = watched(bench.partial(bench.clamped, frequencies=w))
+    away = watched(bench.partial(bench.away, frequencies=w, by=5))
+    for back in range(16):
+        at = 15, 15 - back
+        assert torch.isclose(clamped[at], own[15, 15 - min(back, 7)], atol=1e-5)
+        if back < 8:
+            further = back + 5 if back >= 4 else back
+            assert torch.isclose(away[at], own[15, 15 - further], atol=1e-5)
+        else:
+            assert away[at] == -torch.inf
+
+
+def test_a_change_ends_with_its_block(tiny):
+    model, text = turning(tiny), tiny[:32][None]
+    plain = model(text)
+    with pytest.raises(KeyError), bench.changed(model, bench.cut):
+        raise KeyError
+    assert torch.equal(model(text), plain)

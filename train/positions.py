@@ -14,8 +14,14 @@ characters of the window before them. A length L gives L − 63 to L of them. So
 changes with the length is only how much the model is given. A learned table has no row
 beyond its length: the score there is null, not a loss.
 
+Every model is also scored with its keys cut to the last 128, so that it meets no distance
+which it has not met in training, and never more keys at once.
+
 RoPE is also scored with its frequencies interpolated or its base enlarged (NTK), as it
 is and after a short training at the longer length; plain RoPE gets the same training.
+Two more scores part the reasons for which plain RoPE fails: `clamped` keeps all keys, and
+those 127 or more back score as if they stood 127 back; `away` keeps the last 128 keys, and
+the older half of them scores as if it stood as far back as the longer text goes.
 
 The bias of T5 is kept from each seed, and from a control: the same model, trained on the
 same text with its characters in a random order.
@@ -27,8 +33,11 @@ where it was.
 import copy
 import math
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,6 +53,7 @@ from lib.positions import (
     ntk_base,
     rope,
     rope_frequencies,
+    rope_turns,
 )
 
 NAME = "positions"
@@ -66,6 +76,7 @@ SCALES = {
     "rope": ((10.0, 100.0, 1e3, 1e4, 1e5), 100.0),
 }
 STRIDE = 1536  # characters between the ends of two windows that are scored
+SHIPPED = ("sinusoidal", "rope")  # schemes whose first seed's weights are shipped
 
 
 def config() -> dict:
@@ -88,15 +99,25 @@ def config() -> dict:
         "stride": STRIDE,
         "fine_tuning": f"{TUNE_STEPS} steps at the longer length, a quarter of the "
         "rate, as many characters a step (at least one window)",
+        "cut": f"the last {LENGTH} keys, the query's own included",
+        "clamped": f"keys {LENGTH - 1} or more back score as if {LENGTH - 1} back",
+        "away": f"cut, and keys {LENGTH // 2} or more back score as if length − "
+        f"{LENGTH} farther back",
+        "weights": f"seed {SEEDS[0]} of {', '.join(SHIPPED)}",
         "shaw_reach": 32,
         "t5": f"32 buckets, far {LENGTH}, one table for all layers",
     }
 
 
+def characters() -> str:
+    """The alphabet, in the order of the ids."""
+    return "".join(sorted(set(tiny_shakespeare().rows[0]["content"])))
+
+
 def text() -> tuple[Tensor, Tensor, Tensor]:
     """Ids to train (90 %), to choose (5 %) and to report (5 %)."""
     content = tiny_shakespeare().rows[0]["content"]
-    number = {c: i for i, c in enumerate(sorted(set(content)))}
+    number = {c: i for i, c in enumerate(characters())}
     ids = torch.tensor([number[c] for c in content])
     return ids.tensor_split([int(0.9 * len(ids)), int(0.95 * len(ids))])
 
@@ -156,6 +177,70 @@ def score(model, ids: Tensor, length: int, stride: int) -> float | None:
     return round(torch.cat(losses).mean().item(), 4)
 
 
+# --- Attention with fewer keys, or with other distances ----------------------------------
+
+
+@contextmanager
+def changed(model, change):
+    """The model, while each attention gets `change(layer, x, places)` as its places."""
+
+    def before(layer, arguments):
+        x, places, *rest = arguments
+        return x, change(layer, x, places), *rest
+
+    handles = [b.attention.register_forward_pre_hook(before) for b in model.blocks]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def cut(layer, x, places):
+    """Each query meets the last LENGTH keys, its own included."""
+    far = places.distance <= -LENGTH  # (T, T)
+    return places._replace(bias=places.bias.masked_fill(far, -torch.inf))
+
+
+def clamped(layer, x, places, frequencies):
+    """RoPE: keys LENGTH − 1 or more back score as if they stood just there."""
+    query, key = heads(layer, x)  # (B, H, T, d) each
+    there = rope_turns(torch.tensor([LENGTH - 1]), frequencies).expand(x.shape[1], -1)
+    return rescored(places, query, key, rope(query, there) @ key.mT, LENGTH - 1)
+
+
+def away(layer, x, places, frequencies, by):
+    """RoPE, cut: keys LENGTH/2 or more back score as if `by` places farther back."""
+    query, key = heads(layer, x)  # (B, H, T, d) each
+    later = places.turns * rope_turns(torch.tensor([by]), frequencies)  # (T, d/2)
+    scores = rope(query, later) @ rope(key, places.turns).mT  # (B, H, T, T)
+    return cut(layer, x, rescored(places, query, key, scores, LENGTH // 2))
+
+
+def heads(layer, x):
+    return (split_heads(map(x), HEADS) for map in (layer.to_query, layer.to_key))
+
+
+def rescored(places, query, key, scores, back):
+    """Places whose bias makes keys `back` or more places back score as in `scores`."""
+    own = rope(query, places.turns) @ rope(key, places.turns).mT  # (B, H, T, T)
+    near = places.distance > -back  # (T, T)
+    added = (scores - own).masked_fill(near, 0.0) / query.shape[-1] ** 0.5
+    return places._replace(bias=places.bias + added)
+
+
+def scored(model, ids, change) -> list:
+    """`score` at each length with `change(length)` in the attention."""
+    losses = []
+    for length in LENGTHS:
+        with changed(model, change(length)):
+            losses.append(score(model, ids, length, STRIDE))
+    return losses
+
+
+# --- One run --------------------------------------------------------------------------
+
+
 @torch.no_grad()
 def by_distance(model, ids: Tensor) -> dict:
     """What the trained attention does by distance back, 0 to half the length.
@@ -209,16 +294,23 @@ def trial(scheme, scale, rate, ids, choose) -> dict:
     return {"scale": scale, "rate": rate, "loss": loss, "cpu_seconds": seconds}
 
 
-def run(scheme, scale, rate, seed, ids, report) -> dict:
-    """One reported run: its curve, its losses by length, what its positions became."""
+def run(scheme, scale, rate, seed, ids, report, folder) -> dict:
+    """One reported run: its curve, its losses by length, what its positions became.
+
+    What is shipped of its weights goes to `folder`.
+    """
     start = time.process_time()
     model = started(scheme, scale, seed, ids)
     result = {"seed": seed, "untrained": score(model, report, LENGTH, STRIDE)}
     result["untrained_by_distance"] = by_distance(model, report)
     result["curve"] = fit(model, ids, LENGTH, STEPS, rate, seed)
+    if scheme in SHIPPED and seed == SEEDS[0]:
+        safetensors.torch.save_file(model.state_dict(), kept_weights(folder, scheme))
     result["loss"] = [score(model, report, length, STRIDE) for length in LENGTHS]
+    result["cut"] = scored(model, report, lambda length: cut)
     result["by_distance"] = by_distance(model, report)
     if scheme == "rope":
+        result |= causes(model, report)
         result |= rescues(model, scale, rate, seed, ids, report)
     if scheme == "t5":
         result["bias"] = t5_bias(model)
@@ -227,6 +319,21 @@ def run(scheme, scale, rate, seed, ids, report) -> dict:
         result["table"] = rounded((unit @ unit.mT).tolist(), 2)  # (L, L)
     result["cpu_seconds"] = round(time.process_time() - start, 1)
     return result
+
+
+def kept_weights(folder: Path, scheme: str) -> Path:
+    return folder / f"{scheme}.safetensors"
+
+
+def causes(model, report) -> dict:
+    """Plain RoPE: many keys at known distances; few keys, half at unknown ones."""
+    w = model.frequencies
+    return {
+        "clamped": scored(model, report, lambda n: partial(clamped, frequencies=w)),
+        "away": scored(
+            model, report, lambda n: partial(away, frequencies=w, by=n - LENGTH)
+        ),
+    }
 
 
 def rescues(model, base, rate, seed, ids, report) -> dict:
@@ -238,18 +345,22 @@ def rescues(model, base, rate, seed, ids, report) -> dict:
         "ntk": lambda factor: rope_frequencies(d, ntk_base(d, factor, base)),
     }
     losses = {name: [] for name in changes}
+    short = {f"{name}_cut": [] for name in changes}
     tuned = {name: [] for name in changes}
     for name, change in changes.items():
         for length in LENGTHS:
             other = copy.deepcopy(model)
             other.frequencies = change(length / LENGTH)
             losses[name].append(score(other, report, length, STRIDE))
+            with changed(other, cut):
+                loss = score(other, report, length, STRIDE)
+            short[f"{name}_cut"].append(loss)
             if length not in TUNED:
                 continue
             fit(other, ids, length, TUNE_STEPS, rate / 4, 500 + seed)
             tuned[name].append(score(other, report, length, STRIDE))
-    del losses["plain"]  # it is the run's own loss
-    return losses | {"tuned": tuned}
+    del losses["plain"], short["plain_cut"]  # they are the run's own
+    return losses | short | {"tuned": tuned}
 
 
 def t5_bias(model) -> list:
@@ -308,7 +419,7 @@ def study(folder: Path) -> dict:
         for scheme in SCHEMES:
             found = trace["schemes"][scheme]
             chosen = found["chosen"]
-            job = (scheme, chosen["scale"], chosen["rate"], seed, ids, report)
+            job = (scheme, chosen["scale"], chosen["rate"], seed, ids, report, folder)
             found["runs"].append(
                 training.kept(folder, f"run-{scheme}-{seed}", lambda job=job: run(*job))
             )
@@ -326,13 +437,25 @@ def study(folder: Path) -> dict:
     return trace
 
 
+def shipped(folder: Path) -> dict[str, Tensor]:
+    """The weights to ship, named `<scheme>.<parameter>`."""
+    folder = folder / training.digest(config())
+    return {
+        f"{scheme}.{name}": tensor
+        for scheme in SHIPPED
+        for name, tensor in safetensors.torch.load_file(
+            kept_weights(folder, scheme)
+        ).items()
+    }
+
+
 def main() -> None:
     folder = training.arguments(__doc__, NAME).folder
     corpus = tiny_shakespeare()
     if not corpus.is_full:
         raise SystemExit(f"the recorded runs want the whole text: {corpus.notice}")
     print(corpus)
-    trace = study(folder)
+    trace = study(folder) | {"characters": characters()}
     metrics = {}
     for scheme, found in trace["schemes"].items():
         columns = [[run["loss"][i] for run in found["runs"]] for i in (0, -1)]
@@ -359,7 +482,7 @@ def main() -> None:
         },
         "licence": "MIT",
     }
-    print(weights.save(NAME, card, trace=trace))
+    print(weights.save(NAME, card, tensors=shipped(folder), trace=trace))
 
 
 if __name__ == "__main__":
