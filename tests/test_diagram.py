@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.figures import diagram as module
 from lib.figures.diagram import diagram
-from lib.figures.theme import theme
+from lib.figures.theme import apply
 
 ROWS = [["x"], ["W_Q", "W_K", "W_V"], ["scores", None], ["average"], ["add"], ["norm"]]
 ARROWS = {
@@ -44,7 +44,7 @@ def draw(monkeypatch):
     monkeypatch.setattr(
         module, "_picture", lambda ax, alt: kept.append(ax) or picture(ax, alt)
     )
-    theme()
+    apply()
     return lambda *args, **rest: diagram(*args, **rest) and kept[-1]
 
 
@@ -107,13 +107,22 @@ def test_an_arrow_leads_from_box_to_box(draw):
 
 
 def test_roads_run_right_of_the_boxes_and_beside_each_other(draw):
-    rows, wires = [["a"], ["b"], ["c"], ["d"]], {("a", "b"): "", ("b", "c"): ""}
+    rows, wires = (
+        [["a"], ["b"], ["c"], ["d"]],
+        {("a", "b"): "", ("b", "c"): "wide word"},
+    )
     roads = {("a", "c"): "", ("b", "d"): "", ("c", "d"): ""}
     ax = draw(rows, wires, roads=roads, alt="Three roads.")
     lanes = [line[:, 0].max() for line in lines(ax)[2:]]
     edge = max(right for _, _, right, _ in frames(ax).values())
-    assert lanes[0] > edge and lanes[1] > lanes[0] + 0.1  # they overlap
-    assert lanes[2] == pytest.approx(lanes[0])  # a to c has ended where c to d begins
+    [word] = [text for text in ax.texts if text.get_text() == "wide word"]
+    edge = max(edge, word.get_window_extent().x1 / module.DPI + ax.get_xlim()[0])
+    assert lanes[0] > edge and lanes[1] > lanes[0] + 0.1 and lanes[2] > lanes[1] + 0.1
+    ax = draw(
+        rows, {}, roads={("a", "b"): "", ("b", "d"): ""}, alt="One after the other."
+    )
+    first, second = (line[:, 0].max() for line in lines(ax))
+    assert first == pytest.approx(second)
 
 
 def test_what_has_weights_is_tinted_and_thick(draw):
@@ -155,7 +164,7 @@ def test_it_is_shown_with_its_alt_text():
 
 
 def test_it_is_drawn_the_same_each_time():
-    theme()
+    apply()
     assert diagram(ROWS, ARROWS, **REST) == diagram(ROWS, ARROWS, **REST)
 
 

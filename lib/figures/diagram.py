@@ -84,8 +84,8 @@ def diagram(
     if up := [pair for pair in arrows if row_of[pair[0]] > row_of[pair[1]]]:
         raise ValueError(f"arrows: {up[0]} leads up; make it one of the roads")
 
-    canvas = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI))
-    ax = canvas.figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # in inches
+    figure = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI)).figure
+    ax = figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # in inches
     texts = {name: labels.get(name, name) for name in row_of}
     boxes = _place(ax, rows, texts, {**roads, **arrows})
     inner = {a for a, _ in arrows} & {b for _, b in arrows}
@@ -147,21 +147,21 @@ def _draw_arrow(ax: Axes, start: Box, end: Box, text: str, shared: bool) -> None
 
 
 def _draw_roads(ax: Axes, boxes: Mapping[str, Box], roads: Wires) -> dict:
-    """Each in the first lane right of the boxes that is free. Returns how far it reaches."""
+    """Each in a free lane right of boxes and words. Returns how far it reaches."""
     reach, taken = {}, []
+    edge = 0.15 + max(t.get_window_extent().x1 / DPI for t in (*ax.texts, *ax.patches))
     for (a, b), text in roads.items():
         (xa, ya, _, ha), (xb, yb, wb, _) = boxes[a], boxes[b]
         start = ya - ha - GAP / 4
         low, high = sorted((start, yb))
-        lane = max(x + w for x, _, w, _ in boxes.values()) + 0.25
-        while any(lane == x and low < up and down < high for x, down, up in taken):
-            lane += 0.25
+        beside = [x + 0.25 for x, down, up in taken if low < up and down < high]
+        lane = max(beside, default=edge)
         taken.append((lane, low, high))
         ax.plot(xa, start, "o", color=CATEGORIES[1], markersize=4, zorder=2)
-        points = [(xa, start), (lane, start), (lane, yb), (xb + wb, yb)]
-        _line(ax, points, color=CATEGORIES[1], linewidth=2)
-        said = _write(ax, lane + 0.06, (low + high) / 2, text)
-        reach[a, b] = max(lane, said.get_window_extent().x1 / DPI)
+        way = [(xa, start), (lane, start), (lane, yb), (xb + wb, yb)]
+        _line(ax, way, color=CATEGORIES[1], linewidth=2)
+        words = _write(ax, lane + 0.06, (low + high) / 2, text)
+        reach[a, b] = max(lane, words.get_window_extent().x1 / DPI)
     return reach
 
 
@@ -172,7 +172,7 @@ def _draw_group(ax: Axes, title: str, inside: list[Box], lanes: list[float]) -> 
     look = {"fill": False, "ec": "0.45", "linestyle": "--", "zorder": 0}
     look["boxstyle"] = "round,rounding_size=0.1,pad=0"
     ax.add_patch(FancyBboxPatch((left, low), right - left, high - low, **look))
-    # Upright at the left edge: arrows come in above and leave below.
+    # Upright: arrows come in above and leave below.
     _write(ax, left, (low + high) / 2, title, ha="center", rotation=90, color="0.3")
 
 
@@ -188,8 +188,8 @@ def _write(ax: Axes, x: float, y: float, text: str, **look) -> Text:
 
 def _picture(ax: Axes, alt: str) -> Diagram:
     drawn = [artist.get_window_extent().extents for artist in (*ax.patches, *ax.texts)]
-    (left, low), (right, high) = np.min(drawn, 0)[:2] / DPI, np.max(drawn, 0)[2:] / DPI
-    left, low, right, high = left - 0.08, low - 0.08, right + 0.08, high + 0.08
+    left, low = np.min(drawn, 0)[:2] / DPI - 0.08
+    right, high = np.max(drawn, 0)[2:] / DPI + 0.08
     ax.figure.set_size_inches(right - left, high - low)
     ax.set(xlim=(left, right), ylim=(low, high))
     ax.set_axis_off()
