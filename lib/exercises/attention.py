@@ -4,183 +4,11 @@ import torch
 from torch import Tensor
 
 from lib.attention import attention as _attention
-from lib.attention import causal_mask as _causal_mask
 from lib.exercise import Exercise
-
-
-def _weights(scores: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1)
 
 
 def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-# --- attend: the whole function ---------------------------------------------------------
-
-
-def _attend(query, key, value, mask=None):
-    return _attention(query, key, value, mask)[0]
-
-
-def _scaled_by(power):
-    def attend(query, key, value, mask=None):
-        return _weights(query @ key.mT / query.shape[-1] ** power, mask) @ value
-
-    return attend
-
-
-def _over_queries(query, key, value, mask=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-2) @ value
-
-
-def _over_everything(query, key, value, mask=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.flatten(-2).softmax(-1).view_as(scores) @ value
-
-
-def _no_softmax(query, key, value, mask=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    return (scores if mask is None else scores * mask) @ value
-
-
-def _mask_ignored(query, key, value, mask=None):
-    return _attend(query, key, value)
-
-
-def _mask_after_softmax(query, key, value, mask=None):
-    weights = _attention(query, key, value)[1]
-    return (weights if mask is None else weights * mask) @ value
-
-
-def _mask_as_zero_score(query, key, value, mask=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    return (scores if mask is None else scores * mask).softmax(-1) @ value
-
-
-def _mask_inverted(query, key, value, mask=None):
-    return _attend(query, key, value, None if mask is None else ~mask)
-
-
-def _query_and_key_swapped(query, key, value, mask=None):
-    return _weights(key @ query.mT / query.shape[-1] ** 0.5, mask) @ value
-
-
-def _value_is_key(query, key, value, mask=None):
-    return _attend(query, key, key, mask)
-
-
-def _only_weights(query, key, value, mask=None):
-    return _attention(query, key, value, mask)[1]
-
-
-def _value_transposed(query, key, value, mask=None):
-    return _attention(query, key, value, mask)[1] @ value.mT
-
-
-def _attend_cases() -> list[tuple]:
-    """As many queries as keys as value features: swaps and transposes run, and differ.
-
-    Each row and each column of the masks has an allowed and a forbidden cell, so that no
-    mistake hides behind a nan.
-    """
-    shapes = [(2, 5, 4), (2, 5, 4), (2, 5, 5)]
-    mild = [_random(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-    sharp = [2 * x for x in mild]
-    shapes = [(1, 2, 6, 7), (1, 2, 6, 7), (1, 2, 6, 6)]
-    heads = [_random(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-    place = torch.arange(6)
-    mask = (place[:, None] + 2 * place) % 4 < 2  # (6, 6)
-    return [(*mild, None), (*sharp, mask[:5, :5]), (*heads, mask)]
-
-
-attend = Exercise(
-    correct=_attend,
-    mistakes={
-        "the scores are not scaled: divide them by √d": _scaled_by(0),
-        "the scores are divided by d: divide by its root, √d": _scaled_by(1),
-        "the softmax runs over the queries (down a column): each query needs weights "
-        "that sum to 1 over its keys, so take the last axis": _over_queries,
-        "one softmax runs over the whole map: each row, the keys of one query, has to "
-        "sum to 1": _over_everything,
-        "there is no softmax: scores are not weights": _no_softmax,
-        "the mask is not used": _mask_ignored,
-        "the mask comes after the softmax: the rows no longer sum to 1; put −∞ into the "
-        "scores before it": _mask_after_softmax,
-        "forbidden cells get a score of 0, and exp(0) = 1 is a weight like others: "
-        "give them −∞": _mask_as_zero_score,
-        "the mask is inverted: True means that a query may attend": _mask_inverted,
-        "query and key are swapped: row i of the scores belongs to query i, so it is "
-        "query @ key.mT": _query_and_key_swapped,
-        "the weights average the keys: they have to average the values": _value_is_key,
-        "the values are transposed: there is no Vᵀ, the output is weights @ "
-        "value": _value_transposed,
-        "these are the weights: the output is weights @ value": _only_weights,
-    },
-    cases=_attend_cases(),
-)
-
-
-# --- padding: which keys are words ------------------------------------------------------
-
-
-def _padding(lengths: Tensor, T: int) -> Tensor:
-    return torch.arange(T)[None, None] < lengths[:, None, None]
-
-
-padding = Exercise(
-    correct=_padding,
-    mistakes={
-        "one key too many: position `length` is already padding, so it is < and not "
-        "<=": lambda lengths, T: torch.arange(T)[None, None] <= lengths[:, None, None],
-        "the mask is inverted: True means that the key may be attended to": (
-            lambda lengths, T: ~_padding(lengths, T)
-        ),
-        "this masks the rows, that is the queries: it is the keys, the last axis, that "
-        "must not be padding": lambda lengths, T: _padding(lengths, T).mT,
-        "the shape is (B, T): an axis of size 1 is missing, (B, 1, T), so that the mask "
-        "broadcasts over the queries": lambda lengths, T: _padding(lengths, T)[:, 0],
-        "the mask looks backwards too: padding depends on the key alone, not on the "
-        "query": lambda lengths, T: _padding(lengths, T) & _causal_mask(T),
-    },
-    cases=[(torch.tensor([3, 5, 1]), 5), (torch.tensor([2, 4]), 6)],
-)
-
-
-# --- split_heads: (B, T, D) -> (B, H, T, d) ---------------------------------------------
-
-
-def _split_heads(x: Tensor, H: int) -> Tensor:
-    return x.unflatten(-1, (H, -1)).transpose(1, 2)
-
-
-split_heads = Exercise(
-    correct=_split_heads,
-    mistakes={
-        "this is reshaped straight to (B, H, T, d): the shape is right, but a head then "
-        "holds all features of some tokens; split D into (H, d) first, then swap the "
-        "axes T and H": lambda x, H: x.reshape(len(x), H, x.shape[1], -1),
-        "the features are dealt out in turn: head 0 has to hold the first d features "
-        "(split D into (H, d), not (d, H))": lambda x, H: x.unflatten(
-            -1, (-1, H)
-        ).permute(0, 3, 1, 2),
-        "the axes are (B, T, H, d): swap T and H, so that the last two are tokens and "
-        "features": lambda x, H: x.unflatten(-1, (H, -1)),
-        "the axes are (B, H, d, T): the last two have to be tokens, then "
-        "features": lambda x, H: _split_heads(x, H).mT,
-    },
-    cases=[
-        (torch.arange(48.0).view(2, 3, 8), 2),
-        (torch.arange(48.0).view(1, 4, 12), 3),
-    ],
-)
 
 
 # --- divisor: what makes the variance of a score 1 --------------------------------------
@@ -199,4 +27,241 @@ divisor = Exercise(
         "the score gets larger with the spread of the keys: multiply 64 by 4 under the "
         "root, do not divide": 4,
     },
+)
+
+
+# --- near: attention whose score is a distance ------------------------------------------
+
+
+def _gaps(query: Tensor, key: Tensor) -> Tensor:
+    gap = query[..., :, None, :] - key[..., None, :, :]  # (..., Tq, Tk, d)
+    return gap.square().sum(-1)  # (..., Tq, Tk)
+
+
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    return -_gaps(query, key) / 2 / query.shape[-1] ** 0.5
+
+
+def _near(query, key, value, mask=None):
+    return _masked(_scores(query, key), mask).softmax(-1) @ value
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return scores if mask is None else scores.masked_fill(~mask, float("-inf"))
+
+
+def _scored(score):
+    def near(query, key, value, mask=None):
+        return _masked(score(query, key), mask).softmax(-1) @ value
+
+    return near
+
+
+def _weighed(weigh):
+    def near(query, key, value, mask=None):
+        return weigh(_scores(query, key), mask) @ value
+
+    return near
+
+
+def _near_cases() -> list[tuple]:
+    """As many queries as keys as value features: swaps and transposes run, and differ.
+
+    Each row and each column of the masks has an allowed and a forbidden cell, so that no
+    mistake hides behind a nan.
+    """
+    shapes = [(2, 5, 4), (2, 5, 4), (2, 5, 5)]
+    mild = [_random(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    shapes = [(1, 2, 6, 7), (1, 2, 6, 7), (1, 2, 6, 6)]
+    heads = [_random(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    place = torch.arange(6)
+    mask = (place[:, None] + 2 * place) % 4 < 2  # (6, 6)
+    return [(*mild, None), (*mild, mask[:5, :5]), (*heads, mask)]
+
+
+near = Exercise(
+    correct=_near,
+    mistakes={
+        "the score is the dot product, as on the page: here it is −½ ‖q − k‖²": (
+            lambda *case: _attention(*case)[0]
+        ),
+        "this is the page's function: the score is −½ ‖q − k‖² here, and the output "
+        "alone comes back": _attention,
+        "two things come back, as from the page's function: return the output "
+        "alone": lambda *case: (_near(*case), _weights(*case)),
+        "these are the weights: the output is weights @ value": (
+            lambda *case: _weights(*case)
+        ),
+        "the distance is not squared: the score is −½ ‖q − k‖²": _scored(
+            lambda q, k: -_gaps(q, k).sqrt() / 2 / q.shape[-1] ** 0.5
+        ),
+        "the squares are averaged: add them up over the features": _scored(
+            lambda q, k: _scores(q, k) / q.shape[-1]
+        ),
+        "the ½ is missing": _scored(lambda q, k: 2 * _scores(q, k)),
+        "the scores are not scaled: divide them by √d": _scored(
+            lambda q, k: -_gaps(q, k) / 2
+        ),
+        "the scores are divided by d: divide by its root, √d": _scored(
+            lambda q, k: -_gaps(q, k) / 2 / q.shape[-1]
+        ),
+        "the sign is wrong: the nearer a key, the higher its score": _scored(
+            lambda q, k: -_scores(q, k)
+        ),
+        "row i of the scores has to belong to query i: query and key are "
+        "swapped": _scored(lambda q, k: _scores(k, q)),
+        "the softmax runs over the queries (down a column): each query needs weights "
+        "that sum to 1 over its keys, so take the last axis": _weighed(
+            lambda scores, mask: _masked(scores, mask).softmax(-2)
+        ),
+        "the mask is not used": _weighed(lambda scores, mask: scores.softmax(-1)),
+        "the mask comes after the softmax: the rows no longer sum to 1; put −∞ into the "
+        "scores before it": _weighed(
+            lambda scores, mask: scores.softmax(-1) * (1 if mask is None else mask)
+        ),
+        "forbidden cells get a score of 0, the best there is: give them −∞": _weighed(
+            lambda scores, mask: (scores * (1 if mask is None else mask)).softmax(-1)
+        ),
+        "the mask is inverted: True means that a query may attend": _weighed(
+            lambda scores, mask: _masked(
+                scores, None if mask is None else ~mask
+            ).softmax(-1)
+        ),
+        "the weights average the keys: they have to average the values": (
+            lambda query, key, value, mask: _near(query, key, key, mask)
+        ),
+    },
+    cases=_near_cases(),
+)
+
+
+def _weights(query, key, value, mask=None):
+    return _masked(_scores(query, key), mask).softmax(-1)
+
+
+# --- prefix: the question is open to all, the answer causal -----------------------------
+
+
+def _before(T: int) -> Tensor:
+    return torch.arange(T) <= torch.arange(T)[:, None]  # (T, T): key at or before query
+
+
+def _question(lengths: Tensor, T: int) -> Tensor:
+    return torch.arange(T) < lengths[:, None, None]  # (B, 1, T): keys of the question
+
+
+def _prefix(lengths: Tensor, T: int) -> Tensor:
+    return _before(T) | _question(lengths, T)
+
+
+prefix = Exercise(
+    correct=_prefix,
+    mistakes={
+        "one key too many: position `length` is already the answer, so it is < and not "
+        "<=": lambda lengths, T: _before(T) | _question(lengths + 1, T),
+        "this allows only what both rules allow: a key needs one of them, so it is | and "
+        "not &": lambda lengths, T: _before(T) & _question(lengths, T),
+        "this is the causal mask: the question is open to all queries": (
+            lambda lengths, T: _before(T).expand(len(lengths), T, T)
+        ),
+        "this is the causal mask, one for all sequences: the question is open to all "
+        "queries, and each sequence has a question of its own": (
+            lambda lengths, T: _before(T)
+        ),
+        "only the question can be attended to: among the tokens of the answer the mask "
+        "is causal": lambda lengths, T: _question(lengths, T).expand(-1, T, T),
+        "the mask is inverted: True means that a query may attend": (
+            lambda lengths, T: ~_prefix(lengths, T)
+        ),
+        "the causal part looks forward: a key may stand at or before its query": (
+            lambda lengths, T: _before(T).mT | _question(lengths, T)
+        ),
+        "the rows of the question are open, and not its columns: it is the keys of the "
+        "question that all may attend to": (
+            lambda lengths, T: _before(T) | _question(lengths, T).mT
+        ),
+        "query and key are swapped: rows are queries, columns are keys": (
+            lambda lengths, T: _prefix(lengths, T).mT
+        ),
+        "a token may attend to itself, also in the answer: at or before, so <=": (
+            lambda lengths, T: _before(T).tril(-1) | _question(lengths, T)
+        ),
+        "the answer may not attend to what it said before: it is causal, and not "
+        "closed": lambda lengths, T: _question(lengths, T) | torch.eye(T).bool(),
+        "there is an axis too many: (B, T, T)": (
+            lambda lengths, T: _prefix(lengths, T)[:, None]
+        ),
+    },
+    cases=[(torch.tensor([3, 5, 1]), 5), (torch.tensor([2, 4, 0]), 6)],
+)
+
+
+# --- forbid: a mask after the softmax ---------------------------------------------------
+
+
+def _without(weights: Tensor, forbidden: Tensor) -> Tensor:
+    return weights.scatter(1, forbidden[:, None], 0.0)
+
+
+def _forbid(weights: Tensor, forbidden: Tensor) -> Tensor:
+    left = _without(weights, forbidden)
+    return left / left.sum(-1, keepdim=True)
+
+
+def _shared_out(weights: Tensor, forbidden: Tensor) -> Tensor:
+    taken = weights.gather(1, forbidden[:, None])  # (Tq, 1)
+    more = taken / (weights.shape[1] - 1)
+    return _without(weights + more, forbidden)
+
+
+def _softmax_again(weights: Tensor, forbidden: Tensor) -> Tensor:
+    allowed = _without(torch.ones_like(weights), forbidden) > 0
+    return weights.masked_fill(~allowed, float("-inf")).softmax(-1)
+
+
+def _columns(weights: Tensor, forbidden: Tensor) -> Tensor:
+    left = _without(weights, forbidden)
+    return left / left.sum(0)
+
+
+def _one_column(weights: Tensor, forbidden: Tensor) -> Tensor:
+    return _forbid(weights, forbidden[:1].expand(len(weights)))
+
+
+def _rows(weights: Tensor, forbidden: Tensor) -> Tensor:
+    left = weights.scatter(0, forbidden[None], 0.0)
+    return left / left.sum(-1, keepdim=True)
+
+
+def _every_column(weights: Tensor, forbidden: Tensor) -> Tensor:
+    left = weights.clone()
+    left[:, forbidden] = 0
+    return left / left.sum(-1, keepdim=True)
+
+
+forbid = Exercise(
+    correct=_forbid,
+    mistakes={
+        "the rows no longer sum to 1: divide by what is left": _without,
+        "the weight that was taken away is shared out equally: the others grow in "
+        "proportion, each divided by what is left": _shared_out,
+        "this takes a second softmax, of weights: their exponentials were taken already, "
+        "so only divide by what is left": _softmax_again,
+        "the columns are made to sum to 1: each row, the keys of one query, has to": (
+            _columns
+        ),
+        "one key is forbidden to all queries: each query i has its own, "
+        "forbidden[i]": _one_column,
+        "the cells [forbidden[i], i] are set to zero: rows are queries, so it is "
+        "[i, forbidden[i]]": _rows,
+        "all of these keys are forbidden to every query: each query i has one of its "
+        "own, forbidden[i]": _every_column,
+        "nothing is forbidden: the weights are what they were": (
+            lambda weights, forbidden: weights
+        ),
+    },
+    cases=[
+        (_random(4, 4, seed=0).softmax(-1), torch.tensor([1, 0, 2, 1])),
+        (_random(5, 5, seed=1).mul(2).softmax(-1), torch.tensor([4, 4, 0, 1, 1])),
+    ],
 )
