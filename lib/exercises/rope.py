@@ -54,6 +54,11 @@ def _partial_last(x, turned):
     return torch.cat((x[:, :-turned], _turned(x[:, -turned:], at)), 1)
 
 
+def _partial_both(x, turned):
+    at = torch.arange(len(x))
+    return torch.cat((_turned(x[:, :turned], at), _turned(x[:, turned:], at)), 1)
+
+
 partial = Exercise(
     correct=_partial,
     mistakes={
@@ -63,6 +68,9 @@ partial = Exercise(
         ),
         "all features are turned: those from `turned` on stay as they "
         "are": lambda x, turned: _turned(x, torch.arange(len(x))),
+        "nothing is turned: turn the first `turned` features": lambda x, turned: x,
+        "the others are turned as well, as a head of their own: they stay as they "
+        "are": _partial_both,
         "the last features are turned: it is the first": _partial_last,
         "the others are missing: return all d features": lambda x, turned: _partial(
             x, turned
@@ -151,6 +159,8 @@ shift = Exercise(
         "they were turned a second time, from where they stood: turn "
         "back": _turned_again,
         "the last keys were dropped: the first ones leave": _last_dropped,
+        "the last keys were dropped, and the others still stand at their old positions: "
+        "the first ones leave": lambda keys, dropped: keys[: len(keys) - dropped],
         "nothing was dropped": lambda keys, dropped: _turned(
             keys, torch.full((len(keys),), -1.0 * dropped)
         ),
@@ -196,6 +206,9 @@ come_round = Exercise(
         ),
         "half a turn is not round: a full turn is 2π": lambda d, T, base: _count(
             d, T, base, turn=math.pi
+        ),
+        "`base` is not used: it is not always 10,000": lambda d, T, base: _count(
+            d, T, 10_000.0
         ),
         "those are the pairs that do not come round": lambda d, T, base: (
             d // 2 - _count(d, T, base)
@@ -249,6 +262,14 @@ fitting_base = Exercise(
         ),
         "that is an angle of one radian: a quarter of a turn is π/2": lambda d, T: (
             _base(d, T, 1.0)
+        ),
+        "a turn was counted as 1: in radians a quarter of a turn is π/2, not "
+        "1/4": lambda d, T: _base(d, T, 1 / 4),
+        "π/2 belongs below T: the speed is (π/2) / T": lambda d, T: _base(
+            d, T, 2 / math.pi
+        ),
+        "that is the speed of the slowest pair: solve for the base": lambda d, T: (
+            math.pi / 2 / T
         ),
         "the exponent of the slowest pair is (d − 2)/d, not 1: solve for the "
         "base": lambda d, T: _base(d, T, last=0),
