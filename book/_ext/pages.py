@@ -164,7 +164,9 @@ def _size_pictures(app, soup) -> None:
             picture.attrs |= {"width": str(width), "height": str(height)}
             if last:
                 still = Path(picture["src"]).with_suffix(".png")
-                last.convert("RGB").save(Path(app.outdir) / "_images" / still.name)
+                folder = Path(app.outdir) / "_images"
+                folder.mkdir(exist_ok=True)  # Sphinx copies pictures later
+                last.convert("RGB").save(folder / still.name)
                 twin = copy.copy(picture)
                 twin.attrs |= {"src": str(still), "class": "print-only"}
                 picture.insert_after(twin)
