@@ -14,14 +14,14 @@ const BASE = `
   :is(button, input, .scroll):focus-visible { outline: 2px solid; outline-offset: 2px }
   output { font-variant-numeric: tabular-nums }`;
 
-const set = (node, attributes, children = []) => {
-  for (const name in attributes) node.setAttribute(name, attributes[name]);
+const set = (node, attrs, children = []) => {
+  for (const name in attrs) node.setAttribute(name, attrs[name]);
   node.append(...children);
   return node;
 };
-const html = (tag, attributes, ...children) => set(document.createElement(tag), attributes, children);
-const svg = (tag, attributes, ...children) =>
-  set(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const html = (tag, attrs, ...children) => set(document.createElement(tag), attrs, children);
+const svg = (tag, attrs, ...children) =>
+  set(document.createElementNS("http://www.w3.org/2000/svg", tag), attrs, children);
 const clamp = (low, value, high) => Math.max(low, Math.min(high, value));
 
 // Button, slider and label under `root`, for the frames that data.labels names, data.fps a
