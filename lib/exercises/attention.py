@@ -26,6 +26,11 @@ divisor = Exercise(
         "that is the spread of one product: the score is a sum of 64 of them": 2,
         "the score gets larger with the spread of the keys: multiply 64 by 4 under the "
         "root, do not divide": 4,
+        "the variances of the two factors of a product multiply, they do not add up: "
+        "√(64 · 1 · 4), not √(64 · (1 + 4))": 320**0.5,
+        "the 64 belongs under the root, too: √(64 · 4), not 64 · √4": 128,
+        "that is the number to multiply by: you divide by the standard deviation": 1
+        / 16,
     },
 )
 
@@ -36,6 +41,15 @@ divisor = Exercise(
 def _gaps(query: Tensor, key: Tensor) -> Tensor:
     gap = query[..., :, None, :] - key[..., None, :, :]  # (..., Tq, Tk, d)
     return gap.square().sum(-1)  # (..., Tq, Tk)
+
+
+def _sizes(query: Tensor, key: Tensor) -> Tensor:
+    gap = query[..., :, None, :] - key[..., None, :, :]  # (..., Tq, Tk, d)
+    return gap.abs().sum(-1)  # (..., Tq, Tk)
+
+
+def _lengths(key: Tensor) -> Tensor:
+    return key.square().sum(-1)[..., None, :]  # (..., 1, Tk)
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
@@ -82,7 +96,8 @@ def _near_cases() -> list[tuple]:
 near = Exercise(
     correct=_near,
     mistakes={
-        "the score is the dot product, as on the page: here it is −½ ‖q − k‖²": (
+        "what comes out is attention by the dot product, as on the page: −½ ‖q − k‖² "
+        "also has −½ ‖k‖², a number for each key, along a row": (
             lambda *case: _attention(*case)[0]
         ),
         "this is the page's function: the score is −½ ‖q − k‖² here, and the output "
@@ -94,6 +109,23 @@ near = Exercise(
         ),
         "the distance is not squared: the score is −½ ‖q − k‖²": _scored(
             lambda q, k: -_gaps(q, k).sqrt() / 2 / q.shape[-1] ** 0.5
+        ),
+        "the distance is not squared, and the ½ is missing: the score is "
+        "−½ ‖q − k‖²": _scored(lambda q, k: -_gaps(q, k).sqrt() / q.shape[-1] ** 0.5),
+        "the absolute differences are added up: add up their squares": _scored(
+            lambda q, k: -_sizes(q, k) / 2 / q.shape[-1] ** 0.5
+        ),
+        "the term with ‖k‖² lacks its ½: −½ ‖q − k‖² is q · k − ½ ‖q‖² − "
+        "½ ‖k‖²": _scored(
+            lambda q, k: _scores(q, k) - _lengths(k) / 2 / q.shape[-1] ** 0.5
+        ),
+        "the term with ‖k‖² has the wrong sign: −½ ‖q − k‖² is q · k − ½ ‖q‖² − "
+        "½ ‖k‖²": _scored(
+            lambda q, k: _scores(q, k) + _lengths(k) / q.shape[-1] ** 0.5
+        ),
+        "the scores are divided by the root of the number of keys: d is the number of "
+        "features, `query.shape[-1]`": _scored(
+            lambda q, k: -_gaps(q, k) / 2 / k.shape[-2] ** 0.5
         ),
         "the squares are averaged: add them up over the features": _scored(
             lambda q, k: _scores(q, k) / q.shape[-1]
@@ -159,6 +191,24 @@ prefix = Exercise(
     mistakes={
         "one key too many: position `length` is already the answer, so it is < and not "
         "<=": lambda lengths, T: _before(T) | _question(lengths + 1, T),
+        "one key too few: the question has `length` tokens, the last at place `length` − "
+        "1": lambda lengths, T: _before(T) | _question(lengths - 1, T),
+        "everything is allowed: among the tokens of the answer the mask is causal": (
+            lambda lengths, T: torch.ones(len(lengths), T, T).bool()
+        ),
+        "the longest question counts for all sequences: each has its own length": (
+            lambda lengths, T: _prefix(lengths.max().expand(len(lengths)), T)
+        ),
+        "the answer may not attend to the question: every token may": (
+            lambda lengths, T: (
+                _prefix(lengths, T)
+                & (_question(lengths, T) == _question(lengths, T).mT)
+            )
+        ),
+        "these are numbers to add to the scores, 0 and −∞: return booleans, True = may "
+        "attend": lambda lengths, T: torch.zeros(len(lengths), T, T).masked_fill(
+            ~_prefix(lengths, T), float("-inf")
+        ),
         "this allows only what both rules allow: a key needs one of them, so it is | and "
         "not &": lambda lengths, T: _before(T) & _question(lengths, T),
         "this is the causal mask: the question is open to all queries": (
@@ -247,6 +297,28 @@ forbid = Exercise(
         "proportion, each divided by what is left": _shared_out,
         "this takes a second softmax, of weights: their exponentials were taken already, "
         "so only divide by what is left": _softmax_again,
+        "this takes a softmax of weights, where a zero counts as e⁰ = 1: only divide by "
+        "what is left": lambda weights, forbidden: _without(weights, forbidden).softmax(
+            -1
+        ),
+        "the logarithm of the forbidden weight becomes 0, that of a weight of 1: it has "
+        "to be −∞": lambda weights, forbidden: _without(
+            weights.log(), forbidden
+        ).softmax(-1),
+        "this divides by what was taken away: divide by what is left": (
+            lambda weights, forbidden: (
+                _without(weights, forbidden) / weights.gather(1, forbidden[:, None])
+            )
+        ),
+        "column j is divided by the sum of row j: keep the axis, `sum(-1, "
+        "keepdim=True)`": lambda weights, forbidden: (
+            _without(weights, forbidden) / _without(weights, forbidden).sum(-1)
+        ),
+        "all weights are divided by one sum: each row has its own": (
+            lambda weights, forbidden: (
+                _without(weights, forbidden) / _without(weights, forbidden).sum()
+            )
+        ),
         "the columns are made to sum to 1: each row, the keys of one query, has to": (
             _columns
         ),
