@@ -51,6 +51,87 @@ def shift_in_place(code, k):
     return code
 
 
+# --- attention ---------------------------------------------------------------------------
+
+
+def near_by_loop(query, key, value, mask=None):
+    queries, keys, values = (x.flatten(0, -3).tolist() for x in (query, key, value))
+    out = []
+    for qs, ks, vs in zip(queries, keys, values, strict=True):
+        for i, q in enumerate(qs):
+            shares = [
+                math.exp(-(math.dist(q, k) ** 2) / 2 / math.sqrt(len(q)))
+                if mask is None or mask[i, j]
+                else 0.0
+                for j, k in enumerate(ks)
+            ]
+            pairs = [
+                zip(shares, column, strict=True) for column in zip(*vs, strict=True)
+            ]
+            out.append([sum(w * v for w, v in p) / sum(shares) for p in pairs])
+    return torch.tensor(out).reshape(*query.shape[:-1], value.shape[-1])
+
+
+def near_in_numpy(query, key, value, mask=None):
+    q, k, v = query.numpy(), key.numpy(), value.numpy()
+    gap = q[..., :, None, :] - k[..., None, :, :]
+    scores = -(gap**2).sum(-1) / 2 / np.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = np.where(mask.numpy(), scores, -np.inf)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True) @ v
+
+
+def near_by_cdist(query, key, value, mask=None):
+    scores = -torch.cdist(query, key).square() / (2 * math.sqrt(query.size(-1)))
+    if mask is not None:
+        scores[..., ~mask] = -1e9
+    return torch.einsum("...ij,...jv->...iv", F.softmax(scores, dim=-1), value)
+
+
+def near_by_torch(query, key, value, mask=None):
+    bias = -key.square().sum(-1)[..., None, :] / 2 / query.shape[-1] ** 0.5
+    bias = bias.expand(*query.shape[:-1], -1).clone()
+    if mask is not None:
+        bias = bias.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+def near_by_rows(query, key, value, mask=None):  # ‖k‖² down a column: no effect
+    scores = query @ key.mT - key.square().sum(-1, keepdim=True) / 2
+    scores = scores / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ value
+
+
+def prefix_in_place(lengths, T):
+    mask = torch.ones(T, T, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
+    for b, length in enumerate(lengths):
+        mask[b, :length, :length] = True
+    return mask
+
+
+def prefix_by_rows(lengths, T):
+    mask = torch.ones(T, T, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
+    for b, length in enumerate(lengths):
+        mask[b, :length] = True
+    return mask
+
+
+def forbid_by_loop(weights, forbidden):
+    rows = weights.tolist()
+    for row, j in zip(rows, forbidden.tolist(), strict=True):
+        row[j] = 0.0
+    return [[w / sum(row) for w in row] for row in rows]
+
+
+def forbid_in_place(weights, forbidden):
+    weights[torch.arange(len(weights)), forbidden] = 0
+    weights /= weights.sum(1, keepdim=True)
+    return weights
+
+
 # --- attention cost ----------------------------------------------------------------------
 
 
@@ -429,6 +510,54 @@ RIGHT_ANSWERS = [
         lambda code, k: turn_by(k, len(code)) @ code,
     ),
     ("absolute_positions", "shift", "written into the code", shift_in_place),
+    ("attention", "divisor", "a tensor of one", torch.tensor([256.0]).sqrt()),
+    ("attention", "near", "a loop", near_by_loop),
+    ("attention", "near", "numpy", near_in_numpy),
+    ("attention", "near", "cdist, einsum, −1e9", near_by_cdist),
+    ("attention", "near", "torch's own, with a bias", near_by_torch),
+    (
+        "attention",
+        "near",
+        "float64",
+        lambda q, k, v, mask=None: near_by_cdist(
+            q.double(), k.double(), v.double(), mask
+        ),
+    ),
+    (
+        "attention",
+        "prefix",
+        "a list",
+        lambda lengths, T: [
+            [[j <= i or j < n for j in range(T)] for i in range(T)]
+            for n in lengths.tolist()
+        ],
+    ),
+    ("attention", "prefix", "in place", prefix_in_place),
+    (
+        "attention",
+        "prefix",
+        "ones and zeros",
+        lambda *case: prefix_in_place(*case).int(),
+    ),
+    ("attention", "forbid", "a loop", forbid_by_loop),
+    ("attention", "forbid", "in place", forbid_in_place),
+    (
+        "attention",
+        "forbid",
+        "back to scores",
+        lambda weights, forbidden: (
+            weights.log().scatter(1, forbidden[:, None], float("-inf")).softmax(-1)
+        ),
+    ),
+    (
+        "attention",
+        "forbid",
+        "1 less what was taken",
+        lambda weights, forbidden: (
+            weights.scatter(1, forbidden[:, None], 0.0)
+            / (1 - weights.gather(1, forbidden[:, None]))
+        ),
+    ),
     ("attention_cost", "join", "maximum", join_by_maximum),
     ("attention_cost", "join", "sigmoid", join_by_sigmoid),
     ("attention_cost", "join", "softmax", join_by_softmax),
@@ -533,6 +662,47 @@ RIGHT_ANSWERS = [
 ]
 
 WRONG_ANSWERS = [
+    ("attention", "divisor", "a factor", 0.0625, "multiply by"),
+    ("attention", "near", "‖k‖² along the wrong axis", near_by_rows, "along a row"),
+    (
+        "attention",
+        "near",
+        "keys of length 1",
+        lambda q, k, v, mask=None: F.scaled_dot_product_attention(
+            q, F.normalize(k, dim=-1), v, attn_mask=mask
+        ),
+        "",
+    ),
+    ("attention", "prefix", "rows opened", prefix_by_rows, "keys of the question"),
+    (
+        "attention",
+        "prefix",
+        "the first question for all",
+        lambda lengths, T: prefix_in_place(lengths[:1], T)[0],
+        "shape",
+    ),
+    (
+        "attention",
+        "forbid",
+        "the zero into a softmax",
+        lambda weights, forbidden: weights.scatter(1, forbidden[:, None], 0.0).softmax(
+            -1
+        ),
+        "e⁰ = 1",
+    ),
+    (
+        "attention",
+        "forbid",
+        "all to the best",
+        lambda weights, forbidden: weights.scatter(
+            1, forbidden[:, None], 0.0
+        ).scatter_add(
+            1,
+            weights.scatter(1, forbidden[:, None], 0.0).argmax(1, keepdim=True),
+            weights.gather(1, forbidden[:, None]),
+        ),
+        "",
+    ),
     # once taken as right
     (
         "sentencepiece",
