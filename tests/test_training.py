@@ -284,6 +284,177 @@ def test_clipping_bounds_a_step_and_the_trace_has_the_norm_before():
     assert trace["norm"][0] > 1
 
 
+def test_a_step_is_clipped_to_a_norm_of_one_unless_told():
+    lengths = []
+    for more in ({}, {"clip": math.inf}):
+        model, trace = fitted(steps=1, rate=1.0, **more)
+        lengths.append(math.hypot(model.weight.item(), model.bias.item()))
+    assert lengths[0] == pytest.approx(1, abs=1e-5)
+    assert lengths[1] == pytest.approx(trace["norm"][0], abs=1e-5) and lengths[1] > 2
+
+
+class Recorded(nn.Module):
+    """A line behind a batch norm, which notes in which mode it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1, dtype=torch.double)
+        self.map = line(0.5)
+        self.modes = []
+
+    def forward(self, x):
+        self.modes.append(self.training)
+        return self.map(self.norm(x))
+
+    def __deepcopy__(self, memo):  # the average notes its calls in the same list
+        twin = Recorded()
+        twin.load_state_dict(self.state_dict())
+        twin.modes = self.modes
+        return twin
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_steps_are_in_training_mode_and_evaluations_are_not(ema):
+    def evaluate(model):
+        assert not torch.is_grad_enabled()
+        model(torch.ones(2, 1, dtype=torch.double))
+        return {}
+
+    model, _ = fitted(
+        Recorded().eval(), ema=ema, steps=4, evaluate=evaluate, evaluate_every=2
+    )
+    assert model.modes == [False, True, True, False, True, True, False]
+    assert not model.training and not model.norm.training
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_average_has_the_last_buffers_of_batch_norm(ema):
+    mean, variance, batches, evaluated = 0.0, 1.0, [], []
+
+    def batch(step, generator):
+        x, y = points(step, generator)
+        batches.append(5 * x + 2)
+        return batches[-1], y
+
+    def evaluate(model):
+        evaluated.append(model.norm.running_mean.item())
+        return {}
+
+    model, _ = fitted(
+        Recorded(), batch=batch, ema=ema, steps=6, evaluate=evaluate, evaluate_every=1
+    )
+    expected = [mean]
+    for x in batches:  # torch's momentum of 0.1; the variance is the unbiased one
+        mean = 0.9 * mean + 0.1 * x.mean().item()
+        variance = 0.9 * variance + 0.1 * x.var().item()
+        expected.append(mean)
+    assert evaluated == pytest.approx(expected)
+    assert model.norm.running_mean.item() == pytest.approx(mean)
+    assert model.norm.running_var.item() == pytest.approx(variance)
+    assert model.norm.num_batches_tracked == 6
+
+
+class Clock:
+    """In the place of `time`: it stands still unless it is moved on."""
+
+    def __init__(self):
+        self.wall = self.cpu = 1000.0
+
+    def monotonic(self):
+        return self.wall
+
+    def process_time(self):
+        return self.cpu
+
+    def pass_by(self, wall, cpu=0.0):
+        self.wall, self.cpu = self.wall + wall, self.cpu + cpu
+
+
+def times(trace):
+    rows = [*trace["evaluations"], trace]
+    return [(row["seconds"], row["cpu_seconds"]) for row in rows]
+
+
+def test_the_trace_has_the_seconds_of_all_starts(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(training, "time", clock)
+    stops = [13]
+
+    def batch(step, generator):
+        clock.pass_by(2.0, 0.5)
+        if step in stops:
+            raise KeyboardInterrupt
+        return points(step, generator)
+
+    more = {"evaluate": lambda m: {}, "evaluate_every": 5, "every": 5}
+    more |= {"batch": batch, "folder": tmp_path, "save_every": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        fitted(**more)
+    clock.pass_by(500.0, 100.0)  # the time between the starts is not the run's
+    stops.clear()
+    _, trace = fitted(**more)
+    expected = [(0, 0), (10, 2.5), (20, 5), (30, 7.5), (40, 10), (40, 10)]
+    assert times(trace) == expected
+    clock.pass_by(500.0, 100.0)
+    assert times(fitted(**more)[1]) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "steps", "expected"),
+    [
+        ({"save_every": 7.0}, 20, [0, 4, 8, 12, 16, 20]),
+        ({"save_every": 8.0}, 20, [0, 4, 8, 12, 16, 20]),
+        ({"save_every": 0.0}, 3, [0, 1, 2, 3]),
+        ({}, 62, [0, 30, 60, 62]),  # a minute unless given
+    ],
+)
+def test_a_checkpoint_is_written_as_often_as_told(
+    more, steps, expected, tmp_path, monkeypatch
+):
+    clock, saved, save = Clock(), [], training._save
+    monkeypatch.setattr(training, "time", clock)
+
+    def noted(file, facts, parts):
+        saved.append(facts["step"])
+        save(file, facts, parts)
+
+    def batch(step, generator):
+        clock.pass_by(2.0)
+        return points(step, generator)
+
+    monkeypatch.setattr(training, "_save", noted)
+    fitted(batch=batch, steps=steps, every=1, folder=tmp_path, **more)
+    assert saved == expected
+
+
+def test_the_trace_has_means_over_the_steps_since_the_last_entry():
+    weight, losses, norms, rates = 0.5, [], [], []
+    xs = [1.0, -2.0, 0.5, 3.0, 1.5]  # one point a step, of y = 0
+    for step, x in enumerate(xs):
+        gradient = 2 * weight * x * x
+        losses.append((weight * x) ** 2)
+        norms.append(abs(gradient))
+        rates.append(0.05 * (0.2 + 0.8 * (1 + math.cos(math.pi * step / 5)) / 2))
+        weight -= rates[-1] * gradient
+    model = nn.Linear(1, 1, bias=False, dtype=torch.double)
+    nn.init.constant_(model.weight, 0.5)
+    _, trace = fitted(
+        model,
+        batch=lambda step, _: (torch.tensor([[xs[step]]]).double(), torch.zeros(1, 1)),
+        steps=5,
+        rate=0.05,
+        final=0.2,
+        clip=math.inf,
+        every=2,
+    )
+    assert model.weight.item() == pytest.approx(weight, abs=1e-12)
+    assert trace["step"] == [2, 4, 5]
+    for key, values in (("loss", losses), ("norm", norms)):
+        means = [(values[0] + values[1]) / 2, (values[2] + values[3]) / 2, values[4]]
+        assert trace[key] == pytest.approx(means, abs=6e-6)
+    assert trace["rate"] == pytest.approx([rates[1], rates[3], rates[4]])
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def batch(step, generator):
         x, y = points(step, generator)
@@ -314,6 +485,12 @@ def test_another_runs_file_is_refused_and_says_what_differs(tmp_path):
     for change, name in (
         ({"steps": 30}, "steps"),
         ({"seed": 1}, "seed"),
+        ({"clip": 2.0}, "clip"),
+        ({"ema": 0.5}, "ema"),
+        ({"warm_up": 3}, "schedule"),
+        ({"final": 0.1}, "schedule"),
+        ({"every": 5}, "every"),
+        ({"evaluate_every": 5}, "every"),
         ({"rate": 0.2}, "optimisers"),
         ({"model": nn.Linear(1, 1, False, dtype=torch.double)}, "parameters"),
         ({"config": {"data": "b"}}, "config"),
@@ -321,6 +498,9 @@ def test_another_runs_file_is_refused_and_says_what_differs(tmp_path):
         change = {"config": {"data": "a"}} | change
         with pytest.raises(ValueError, match=f"resume.pt: of another run.* {name};"):
             fitted(folder=tmp_path, **change)
+    same = {"seed": 0, "clip": 1.0, "ema": None, "warm_up": 0, "final": 0.0}
+    same |= {"every": 20, "evaluate_every": None, "config": {"data": "a"}}
+    fitted(folder=tmp_path, **same)  # the defaults, written out
     (tmp_path / "resume.pt").write_bytes(b"PK and then nothing")
     with pytest.raises(ValueError, match=r"resume\.pt: damaged"):
         fitted(folder=tmp_path)
@@ -417,6 +597,20 @@ def test_arguments():
     assert training.arguments("what", "a-b", argv=[]).folder == Path("_build/train/a-b")
 
 
+@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("3", 3)])
+def test_a_script_takes_the_threads_that_it_is_told(said, threads, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    try:
+        torch.set_num_threads(2)
+        training.arguments("what", "a-b", argv=[])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_kept_runs_once(tmp_path):
     jobs = iter([{"語": 1, "w": torch.ones(2)}, {"語": 2}])
     for _ in range(2):
@@ -425,6 +619,8 @@ def test_kept_runs_once(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a-0.5.pt"]
     assert training.digest({"a": 1, "b": 2}) == training.digest({"b": 2, "a": 1})
     assert training.digest({"a": 1}) != training.digest({"a": 2})
+    # printf '{"a": 2, "b": [1, "x"]}' | sha256sum
+    assert training.digest({"b": [1, "x"], "a": 2}) == "78ebeaf16648"
 
 
 SCRIPTS = sorted(f.stem for f in ROOT.glob("train/[a-z]*.py"))
