@@ -1,14 +1,15 @@
+import math
 import re
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch.nn.functional as F
 from torch import nn
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from lib import decoding, positions
-from lib.attention import MultiHeadAttention, attention, causal_mask
-from lib.models.encoder_decoder import EncoderDecoder, padding_mask
+from lib.attention import MultiHeadAttention, causal_mask
+from lib.models.encoder_decoder import CoderLayer, EncoderDecoder, padding_mask
 from lib.models.language import LanguageModel
 
 SHIFTS = {"shaw", "t5", "alibi", "rope"}
@@ -31,12 +32,32 @@ def test_causal_and_shapes(scheme):
     assert not torch.allclose(model(changed)[:, 7:], logits[:, 7:])
 
 
+def buckets(distance, far):
+    """T5's own buckets of a decoder, in which no later key has one of its own."""
+    return T5Attention._relative_position_bucket(distance, False, 32, far)
+
+
 @pytest.mark.parametrize("scheme", positions.SCHEMES)
 def test_every_weight_is_trained(scheme):
-    model = small(scheme)
-    model(torch.randint(11, (8, 16))).square().sum().backward()
+    """Each number of each weight has a gradient, but the rows that nothing can reach."""
+    T = 40
+    model = small(scheme, length=T)
+    ids = torch.randint(11, (8, T))
+    ids[0, :11] = torch.arange(11)  # each row of the embeddings
+    model(ids).square().sum().backward()
+    reached = {}
+    back = torch.zeros(65, dtype=torch.bool)
+    back[: 32 + 1] = True  # Shaw: 32 or more before the query, …, itself
+    reached |= {f"blocks.{i}.attention.shaw.weight": back for i in range(2)}
+    met = torch.zeros(32, dtype=torch.bool)
+    met[buckets(-torch.arange(T), T)] = True
+    reached["t5.weight"] = met.expand(4, -1)
     for name, weight in model.named_parameters():
-        assert weight.grad is not None and weight.grad.abs().sum() > 0, name
+        size = weight.grad.abs()
+        size = size.amax(1) if "shaw" in name else size  # (rows,)
+        rows = reached.get(name, torch.ones_like(size, dtype=torch.bool))
+        assert size[rows].min() > 1e-9 * size.max() > 0, name
+        assert not size[~rows].any(), name
 
 
 @pytest.mark.parametrize("scheme", positions.SCHEMES)
@@ -46,16 +67,87 @@ def test_empty(scheme):
         assert model(torch.zeros(shape, dtype=torch.long)).shape == (*shape, 11)
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.sampled_from(positions.SCHEMES), st.integers(1, 40))
+def first_input(model, ids):
+    """What the first block gets: the stream (B, T, D) and the places."""
+    found = []
+    hook = model.blocks[0].register_forward_pre_hook(
+        lambda _, given: found.extend(given)
+    )
+    model(ids)
+    hook.remove()
+    return found[:2]
+
+
+@pytest.mark.parametrize("shift", [1, 7, 40])
+@pytest.mark.parametrize("scheme", positions.SCHEMES)
 def test_only_distance_counts(scheme, shift):
-    """Moved as a whole, relative schemes score the same; the absolute do not."""
-    model = small(scheme)
+    """Moved as a whole, relative schemes read and score the same; the absolute do not."""
+    model = small(scheme, length=64)
+    if scheme == "t5":
+        nn.init.normal_(model.t5.weight)
+    text = torch.randint(11, (2, 6))
+    moved = torch.cat((torch.randint(11, (2, shift)), text), 1)
+    stream, later = first_input(model, text)[0], first_input(model, moved)[0]
+    same = (stream - later[:, shift:]).abs().amax(-1) < 1e-6  # (B, T)
+    assert same.all() if scheme in SHIFTS | {"none"} else not same.any()
     at = torch.arange(6)
-    near, far = model.places(at, at), model.places(at + shift, at + shift)
-    x = torch.randn(2, 6, 16, dtype=torch.float64)
     layer = model.blocks[0].attention
-    torch.testing.assert_close(layer(x, near), layer(x, far), rtol=1e-5, atol=1e-5)
+    near, far = model.places(at, at), model.places(at + shift, at + shift)
+    torch.testing.assert_close(
+        layer(stream, near), layer(stream, far), rtol=1e-5, atol=1e-5
+    )
+    wider = layer(stream, model.places(3 * at, 3 * at))
+    other = (wider - layer(stream, near)).abs().amax((0, 2)) > 1e-3  # (T,)
+    assert not other[0]  # the first token sees itself alone
+    assert other[1:].all() if scheme in SHIFTS else not other.any()
+
+
+@pytest.mark.parametrize("scheme", positions.SCHEMES)
+def test_a_text_of_one_token_shows_absolute_positions_alone(scheme):
+    """All values are equal, and so is their average, whatever the weights are."""
+    model = small(scheme, length=64)
+    if scheme == "t5":
+        nn.init.normal_(model.t5.weight)
+    logits = model(torch.full((1, 30), 4))[0]  # (T, V)
+    gaps = (logits[1:] - logits[0]).abs().amax(-1)  # (T - 1,)
+    assert gaps.max() < 1e-6 if scheme in SHIFTS | {"none"} else gaps.min() > 1e-3
+
+
+@pytest.mark.parametrize("scale", [None, 2.5])
+def test_what_is_added_to_the_tokens(scale):
+    ids, T, D = torch.randint(11, (2, 16)), 16, 16
+    for scheme in positions.SCHEMES:
+        model = small(scheme, scale=scale)
+        added = first_input(model, ids)[0] - model.embed.weight[ids]  # (B, T, D)
+        expected = torch.zeros(T, D, dtype=torch.double)
+        if scheme == "learned":
+            expected = model.table.weight
+        if scheme == "sinusoidal":
+            for p in range(T):
+                for i in range(D // 2):
+                    angle = p / 10_000 ** (2 * i / D)
+                    expected[p, 2 * i] = math.sin(angle) * (scale or 1)
+                    expected[p, 2 * i + 1] = math.cos(angle) * (scale or 1)
+        torch.testing.assert_close(added, expected.expand_as(added), rtol=0, atol=1e-6)
+
+
+def test_what_a_scheme_starts_with():
+    """The sizes of `SCALES`, of a table large enough to tell."""
+    for scale in (None, 0.1):
+        model = LanguageModel(
+            11, 64, 1, 1, positions="learned", length=999, scale=scale
+        )
+        assert abs(model.table.weight.std() / (scale or 1.0) - 1) < 0.02
+        model = LanguageModel(11, 64, 1, 1, positions="shaw", scale=scale)
+        shaw = model.blocks[0].attention.shaw.weight  # (65, 64)
+        assert shaw.shape == (65, 64) and abs(shaw.std() / (scale or 0.3) - 1) < 0.05
+    model = LanguageModel(99, 64, 1, 1, positions="t5")
+    assert not model.t5.weight.any() and model.t5.weight.shape == (1, 32)
+    assert abs(model.embed.weight.std() - 1) < 0.05
+    assert abs(model.readout.weight.std() - 0.02) < 0.001
+    assert model.blocks[0].mlp.up.out_features == 4 * 64
+    assert LanguageModel(99, 64, 1, 1, hidden=5).blocks[0].mlp.up.out_features == 5
+    assert LanguageModel(99, 64, 1, 1).positions == "rope"
 
 
 def test_attention_is_that_of_the_book():
@@ -68,38 +160,67 @@ def test_attention_is_that_of_the_book():
     torch.testing.assert_close(ours(x, model.places(at, at)), expected)
 
 
-@pytest.mark.parametrize("scheme", sorted(SHIFTS))
-def test_scores_by_hand(scheme):
-    """Each relative scheme, from `lib.positions` and `attention` alone, one head."""
-    model = small(scheme)
-    if scheme == "t5":
-        torch.nn.init.normal_(model.t5.weight)
-    layer, at = model.blocks[0].attention, torch.arange(9)
-    x = torch.randn(1, 9, 16, dtype=torch.float64)
-    query, key, value = (
-        map(x).unflatten(-1, (4, 4)).transpose(1, 2)
-        for map in (layer.to_query, layer.to_key, layer.to_value)
-    )
-    distance = positions.distances(9, 9)
+def by_hand(query, key, i, j, head, scheme, model, base, far):
+    """The score of one query (d,) and one key (d,), before the softmax."""
+    d, dot = len(query), 0.0
+    layer = model.blocks[0].attention
     if scheme == "rope":
-        turns = positions.rope_turns(9, positions.rope_frequencies(4))
-        mixed, _ = attention(
-            positions.rope(query, turns), positions.rope(key, turns), value,
-            causal_mask(9),
-        )  # fmt: skip
-    else:
-        bias = {
-            "shaw": lambda: layer.shaw(query, distance),
-            "t5": lambda: model.t5(distance),
-            "alibi": lambda: positions.alibi(distance, positions.alibi_slopes(4)),
-        }[scheme]()
-        scores = query @ key.mT / 2 + bias
-        weights = scores.masked_fill(distance > 0, float("-inf")).softmax(-1)
-        mixed = weights @ value
-    expected = layer.to_output(mixed.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(
-        layer(x, model.places(at, at)), expected, rtol=1e-6, atol=1e-7
-    )
+        for k in range(0, d, 2):  # the query turned back by the distance
+            angle = (j - i) * base ** (-k / d)
+            cos, sin = math.cos(angle), math.sin(angle)
+            dot += query[k] * (key[k] * cos - key[k + 1] * sin)
+            dot += query[k + 1] * (key[k] * sin + key[k + 1] * cos)
+        return dot / d**0.5
+    if scheme == "shaw":
+        key = key + layer.shaw.weight[max(j - i, -32) + 32]
+    dot = query @ key / d**0.5
+    if scheme == "t5":
+        dot = dot + model.t5.weight[head, buckets(torch.tensor(j - i), far)]
+    if scheme == "alibi":
+        dot = dot - 2.0 ** (-2 * (head + 1)) * (i - j)  # four heads: 1/4, 1/16 …
+    return dot
+
+
+@pytest.mark.parametrize(
+    ("scheme", "arguments"),
+    [
+        ("none", {}),
+        ("sinusoidal", {}),
+        ("learned", {}),
+        ("shaw", {}),
+        ("alibi", {}),
+        ("rope", {}),
+        ("rope", {"scale": 50.0}),
+        ("t5", {"length": 64}),
+        ("t5", {"length": 16}),
+        ("t5", {"length": None}),
+    ],
+)
+def test_scores_by_hand(scheme, arguments):
+    """One row of each head, from the papers' formulas and the weights alone."""
+    model = small(scheme, **arguments)
+    if scheme == "t5":
+        nn.init.normal_(model.t5.weight)
+    base = arguments.get("scale", 10_000.0)
+    far = {64: 64, 16: 32, None: 128}[arguments.get("length", 64)]
+    T, layer = 150, model.blocks[0].attention
+    x = torch.randn(T, 16, dtype=torch.float64)
+    at = torch.arange(T)
+    ours = layer(x[None], model.places(at, at))[0]  # (T, D)
+    for i in (0, 5, 149):
+        mixed = []
+        for head in range(4):
+            rows = slice(4 * head, 4 * head + 4)
+            query = layer.to_query.weight[rows] @ x[i]  # (d,)
+            keys = x @ layer.to_key.weight[rows].mT  # (T, d)
+            values = x @ layer.to_value.weight[rows].mT
+            scores = [
+                by_hand(query, keys[j], i, j, head, scheme, model, base, far)
+                for j in range(i + 1)
+            ]
+            mixed.append(torch.stack(scores).softmax(-1) @ values[: i + 1])
+        expected = layer.to_output.weight @ torch.cat(mixed)
+        torch.testing.assert_close(ours[i], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_rope_frequencies_may_be_changed():
@@ -270,6 +391,51 @@ def test_tied_tables_are_one():
     assert sum(p is one for p in model.parameters()) == 1
     with pytest.raises(ValueError, match="target_vocabulary: got 11, wants 13"):
         EncoderDecoder(13, 11, 16, 4, 1, 24, tied=True)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_dropout_acts_on_what_each_branch_adds(norm, cross):
+    """Where it drops all, only the stream is left, and the norms after it."""
+    torch.manual_seed(0)
+    layer = CoderLayer(16, 4, 24, norm, 1.0, cross).double()
+    x, memory = torch.randn(2, 2, 5, 16, dtype=torch.double)
+    found, _ = layer(x, causal_mask(5), memory)
+    expected = x
+    if norm == "post":
+        for _ in range(2 + cross):
+            expected = F.layer_norm(expected, (16,))
+    torch.testing.assert_close(found, expected)
+    layer.eval()
+    for i in range(2 + cross):  # each branch alone adds something
+        branches = [layer.attention.to_output, layer.mlp.down]
+        branches.insert(1, layer.cross.to_output if cross else None)
+        branches = [branch for branch in branches if branch is not None]
+        branch = branches[i]
+        kept = branch.weight.data.clone(), branch.bias.data.clone()
+        whole, _ = layer(x, causal_mask(5), memory)
+        branch.weight.data.zero_(), branch.bias.data.zero_()
+        without, _ = layer(x, causal_mask(5), memory)
+        branch.weight.data, branch.bias.data = kept
+        assert (whole - without).abs().amax(-1).min() > 1e-3
+
+
+def test_dropout_acts_on_the_embeddings():
+    model = pair(dropout=1.0).train()
+    assert not model.embed(SOURCE, model.source_embed, "source").any()
+    model.eval()
+    embedded = model.embed(SOURCE, model.source_embed, "source")
+    first = math.sqrt(16) * model.source_embed.weight[5]
+    first[1::2] += 1  # position 0: sin 0, cos 0, …
+    torch.testing.assert_close(embedded[0, 0], first)
+
+
+def test_dropout_is_none_unless_asked_for():
+    layers = [m for m in EncoderDecoder(5, 5, 8, 2, 1, 8).modules()]
+    assert {m.p for m in layers if isinstance(m, nn.Dropout)} == {0.0}
+    model = EncoderDecoder(5, 5, 8, 2, 1, 8, dropout=0.25)
+    shares = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert shares == [0.25] * 3  # one for each layer, one for the embeddings
 
 
 def test_dropout_is_of_training_only():

@@ -110,3 +110,59 @@ def test_each_parameter_has_its_optimiser_and_its_decay():
     with pytest.raises(ValueError, match="none for Muon"):
         optimisers.muon(nn.Sequential(nn.Embedding(2, 2), nn.LayerNorm(2)))
     optimisers.muon(nn.Linear(2, 2, bias=False))[1].step()  # nothing left: no harm
+
+
+def test_adamw_is_the_papers_step():
+    weight = torch.tensor([[0.5, -1.0]], dtype=torch.double)
+    bias = torch.tensor([2.0], dtype=torch.double)
+    gradients = [([[1.0, -3.0]], [0.2]), ([[-0.5, 0.1]], [0.4]), ([[2.0, 2.0]], [0.0])]
+    parameters = [nn.Parameter(weight.clone()), nn.Parameter(bias.clone())]
+    optimiser = optimisers.adamw(parameters, 0.1, decay=0.3)
+    moments = [[torch.zeros_like(x) for x in (weight, bias)] for _ in range(2)]
+    for step, pair in enumerate(gradients, start=1):
+        for i, (x, gradient) in enumerate(zip((weight, bias), pair, strict=True)):
+            gradient = torch.tensor(gradient, dtype=torch.double)
+            parameters[i].grad = gradient
+            first = moments[0][i] = 0.9 * moments[0][i] + 0.1 * gradient
+            second = moments[1][i] = 0.95 * moments[1][i] + 0.05 * gradient**2
+            x *= 1 - 0.1 * (0.3 if i == 0 else 0.0)  # vectors do not decay
+            first, second = first / (1 - 0.9**step), second / (1 - 0.95**step)
+            x -= 0.1 * first / (second.sqrt() + 1e-8)
+        optimiser.step()
+    for parameter, x in zip(parameters, (weight, bias), strict=True):
+        torch.testing.assert_close(parameter.data, x, atol=1e-9, rtol=0)
+
+
+def test_what_an_optimiser_is_unless_told():
+    def settings(optimiser, *names):
+        return [tuple(g[name] for name in names) for g in optimiser.param_groups]
+
+    model = nn.Linear(2, 2)
+    names = ("lr", "betas", "weight_decay")
+    both = [(1e-3, (0.9, 0.95), 0.05), (1e-3, (0.9, 0.95), 0.0)]
+    assert settings(optimisers.adamw(model), *names) == both
+    first, second = optimisers.muon(model)
+    assert settings(second, *names) == both
+    names = ("lr", "momentum", "weight_decay")
+    assert settings(first, *names) == [(0.02, 0.95, 0.0)]
+    assert settings(optimisers.Muon([model.weight]), *names) == [(0.02, 0.95, 0.0)]
+    first, second = optimisers.muon(
+        model, rate=0.5, decay=0.1, adamw_rate=0.4, adamw_decay=0.2
+    )
+    assert settings(first, "lr", "weight_decay") == [(0.5, 0.1)]
+    assert settings(second, "lr", "weight_decay") == [(0.4, 0.2), (0.4, 0.0)]
+
+
+def test_a_tall_matrix_takes_a_longer_step():
+    """Muon's step has the length of √max(1, A/B) in each direction."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns, size in ((3, 12, 1.0), (12, 12, 1.0), (48, 12, 2.0)):
+        parameter = nn.Parameter(torch.zeros(rows, columns, dtype=torch.double))
+        parameter.grad = torch.randn(
+            rows, columns, generator=generator, dtype=torch.double
+        )
+        optimisers.Muon([parameter], lr=0.1).step()
+        moved = torch.linalg.svdvals(parameter.data) / (0.1 * size)
+        assert moved.min() > 0.65 and moved.max() < 1.25
+        toward = (parameter.data * parameter.grad).sum()
+        assert toward < 0  # downhill
