@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pooch
 import pytest
 from hub import Hub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from lib.data import cifar10, livedoor, multi30k, origin, shakespeare
 
@@ -36,7 +38,17 @@ ARTICLES = {
     for category in livedoor.CATEGORIES
     for number in (7, 12)
 }
-DIGEST = livedoor.articles_digest(ARTICLES)
+# By hand: the path, a zero byte, the length, a zero byte and the text of each article.
+DIGEST = hashlib.sha256(
+    b"".join(
+        name.encode()
+        + b"\0"
+        + str(len(ARTICLES[name])).encode()
+        + b"\0"
+        + ARTICLES[name]
+        for name in sorted(ARTICLES)
+    )
+).hexdigest()
 
 
 def tar(articles: dict[str, bytes], *members: tarfile.TarInfo, mode="w:gz") -> bytes:
@@ -726,6 +738,34 @@ def test_without_the_hub_digits_stand_in(monkeypatch):
     images, labels = cifar10.pixels(digits.train)
     assert images.shape == (1497, 32, 32, 3) and len(digits.test) == 300
     assert set(labels.tolist()) == set(range(10)) == set(range(len(digits.classes)))
+
+
+def test_the_digits_are_scikit_learns_as_pixels():
+    digits, source = cifar10._digits("here"), load_digits()
+    assert digits.notice == "here" and digits.classes == tuple("0123456789")
+    grey = source.images / 16 * 255  # of 0 to 16: white is 255
+    for rows, start, picks in (
+        (digits.train, 0, range(40)),
+        (digits.test, 1497, [299]),
+    ):
+        images, labels = cifar10.pixels(rows, picks)
+        for pick, image, label in zip(picks, images, labels, strict=True):
+            assert label == source.target[start + pick]
+            assert image.dtype == np.uint8 and np.ptp(image, axis=-1).max() == 0
+            cells = image[:, :, 0].reshape(8, 4, 8, 4).mean((1, 3))  # each pixel's own
+            drawn = grey[start + pick]
+            assert abs(cells.mean() - drawn.mean()) < 3
+            assert np.corrcoef(cells.ravel(), drawn.ravel())[0, 1] > 0.97
+            assert image.max() > 240 and image.min() == 0
+
+
+def test_pixels_are_those_of_the_rows_asked_for():
+    digits = cifar10._digits("")
+    images, labels = cifar10.pixels(digits.test)
+    assert images.shape == (300, 32, 32, 3) and labels.shape == (300,)
+    some, few = cifar10.pixels(digits.test, [7, 0, 7])
+    assert np.array_equal(some, images[[7, 0, 7]]) and few.dtype == np.int64
+    assert few.tolist() == labels[[7, 0, 7]].tolist()
 
 
 @needs_hub

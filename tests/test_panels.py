@@ -143,8 +143,24 @@ def test_log_scale_has_powers_of_ten():
     ).data
     assert data["series"][0]["y"] == [-6, 6]
     assert [data["yticks"][0][1], data["yticks"][-1][1]] == ["10⁻⁶", "10⁶"]
+    assert data["ylim"] == [-6.6, 6.6]  # 5 % of room on both sides
     near = panels.lines("t", [0, 1], {"a": [1, 9]}, yscale="log", **WORDS).data
     assert [text for _, text in near["yticks"]] == ["1", "2", "5", "10"]
+
+
+def test_limits_on_a_log_scale_are_given_as_values():
+    def drawn(ylim):
+        log = {"yscale": "log", "ylim": ylim}
+        return panels.lines("t", [0, 1], {"a": [1, 10]}, **log, **WORDS).data
+
+    data = drawn((1e-3, 1e2))
+    assert data["ylim"] == [-3, 2] and data["series"][0]["y"] == [0, 1]
+    ticks = [[-3, "0.001"], [-2, "0.01"], [-1, "0.1"], [0, "1"], [1, "10"], [2, "100"]]
+    assert data["yticks"] == ticks
+    with pytest.raises(ValueError, match="ylim must be above zero on a log scale"):
+        drawn((0, 10))
+    with pytest.raises(ValueError, match="ylim must increase, got 1 and 0"):
+        drawn((10, 1))
 
 
 @pytest.mark.parametrize(

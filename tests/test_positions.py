@@ -73,6 +73,16 @@ def test_learned_is_a_table_and_undefined_beyond_it():
         table(17)
 
 
+@pytest.mark.parametrize("given", [{}, {"std": 0.5}])
+def test_tables_start_small_unless_told(given):
+    torch.manual_seed(0)
+    std = given.get("std", 0.02)
+    for table in (pos.Learned(2000, 32, **given), pos.Shaw(999, 32, **given)):
+        assert abs(table.weight.std().item() / std - 1) < 0.02
+        assert abs(table.weight.mean().item() / std) < 0.02
+    assert pos.Shaw(999, 32).weight.shape == (1999, 32)
+
+
 # --- Shaw, T5, ALiBi -------------------------------------------------------------
 
 
@@ -105,6 +115,21 @@ def test_t5_buckets_are_those_of_transformers(bidirectional, buckets, far):
 def test_t5_buckets_by_hand():
     back = torch.tensor([0, -1, -15, -16, -17, -18, -127, -128, -9999, 1])
     assert pos.t5_bucket(back, False).tolist() == [0, 1, 15, 16, 16, 16, 31, 31, 31, 0]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("given", [{}, {"buckets": 8, "far": 40}, {"far": 64}])
+def test_t5_bias_has_the_buckets_that_it_is_given(bidirectional, given):
+    bias = pos.T5Bias(2, bidirectional, **given)
+    sizes = {"buckets": 32, "far": 128} | given
+    assert bias.weight.shape == (2, sizes["buckets"]) and not bias.weight.any()
+    torch.nn.init.normal_(bias.weight)
+    distance = pos.distances(300, 300)
+    bucket = T5Attention._relative_position_bucket(
+        distance, bidirectional, sizes["buckets"], sizes["far"]
+    )
+    for head in range(2):
+        assert torch.equal(bias(distance)[head], bias.weight[head][bucket])
 
 
 def test_t5_bias_is_a_number_for_each_head_and_bucket():
@@ -302,6 +327,28 @@ def test_interpolation_puts_later_positions_among_the_trained():
     torch.testing.assert_close(
         turns(torch.tensor([40, 400]), 16, 4.0), turns(torch.tensor([10, 100]), 16)
     )
+
+
+@pytest.mark.parametrize("base", [None, 10_000.0, 500_000.0, 2.0])
+def test_frequencies_fall_by_the_base(base):
+    given = {} if base is None else {"base": base}
+    expected = [(base or 10_000.0) ** (-2 * i / 8) for i in range(4)]
+    assert pos.rope_frequencies(8, **given).tolist() == pytest.approx(expected, 1e-12)
+    waves = pos.sinusoidal(torch.tensor([3]), 8, dtype=torch.float64, **given)[0]
+    both = [f(3 * x) for x in expected for f in (math.sin, math.cos)]
+    assert waves.tolist() == pytest.approx(both, abs=1e-12)
+    ntk = (base or 10_000.0) * 3 ** (8 / 6)
+    assert pos.ntk_base(8, 3.0, **given) == pytest.approx(ntk, 1e-12)
+
+
+def test_rotations_by_hand():
+    x = torch.tensor([[1.0, 0.0, 0.0, 2.0], [1.0, 0.0, 0.0, 2.0]])
+    frequencies = torch.tensor([math.pi / 2, math.pi / 6])  # quarter, twelfth of a turn
+    at = pos.rope_turns(torch.tensor([0, 1]), frequencies)
+    turned = [[1, 0, 0, 2], [0, 1, -1, 3**0.5]]
+    torch.testing.assert_close(pos.rope(x, at), torch.tensor(turned))
+    turned = [[1, 0, 0, 2], [0, -1, 1, 3**0.5]]
+    torch.testing.assert_close(pos.rope_half(x, at), torch.tensor(turned))
 
 
 def test_ntk_slows_the_slowest_pair_by_the_factor_and_the_fastest_not():

@@ -179,6 +179,23 @@ def test_the_memory_grows_with_the_length_and_not_with_its_square():
         assert sizes[16_384] <= 2.2 * sizes[8192] <= 2.2**2 * sizes[4096]
 
 
+def test_random_blocks_follow_from_the_seed_alone():
+    first = random_blocks(640, 3, block=32, seed=5)
+    torch.manual_seed(1)
+    assert torch.equal(random_blocks(640, 3, block=32, seed=5), first)
+    others = [random_blocks(640, 3, block=32, seed=seed) for seed in (0, 1, 6)]
+    assert not any(torch.equal(other, first) for other in others)
+    assert torch.equal(random_blocks(640, 3, block=32), others[0])
+    assert first.shape == (20, 3) and random_blocks(640, 2).shape == (10, 2)
+    assert random_blocks(65, 2).shape == (2, 2)  # the second has one token
+    assert random_blocks(640, 0).shape == (10, 0)
+    for row in first.tolist():
+        assert len(set(row)) == 3 and set(row) <= set(range(20))
+    many = random_blocks(64_000, 4, block=64)  # each block as often as any other
+    assert many.double().mean().item() == pytest.approx(499.5, abs=20)
+    assert len(many.unique(dim=0)) > 990
+
+
 def test_the_pattern_has_rows_columns_and_a_band():
     mask = pattern(12, block=2, window=3, global_tokens=[4])
     assert mask[4].all() and mask[:, 4].all()

@@ -1,11 +1,13 @@
 """lib.tokenizers against sentencepiece itself, the shipped models, train.sentencepiece."""
 
+import io
 import operator
 import random
 import unicodedata
 from collections import Counter
 
 import pytest
+import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,6 +150,47 @@ def test_training_is_repeatable_and_has_the_size_asked_for(lines, model_type):
     )
     assert first == second
     assert tokenizers.load(first).get_piece_size() == 2_200
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({}, {}),
+        (
+            {"coverage": 0.99, "byte_fallback": True, "seeds": 5_000},
+            {
+                "character_coverage": 0.99,
+                "byte_fallback": True,
+                "seed_sentencepiece_size": 5_000,
+            },
+        ),
+    ],
+)
+def test_training_is_sentencepieces_with_these_options(lines, given, changed):
+    """Byte by byte: a model records how it was trained."""
+    spm.set_min_log_level(2)
+    model, options = io.BytesIO(), {"character_coverage": 0.9995}
+    options |= {"seed_sentencepiece_size": 1_000_000, "max_sentence_length": 1_000_000}
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=2_600,
+        num_threads=1,
+        **options | changed,
+    )
+    assert tokenizers.train(lines, "unigram", 2_600, **given) == model.getvalue()
+
+
+def test_a_unigram_model_starts_from_the_most_useful_substrings(lines):
+    few, many = (
+        {piece for piece, _ in tokenizers.vocabulary(tokenizers.load(model))}
+        for model in (
+            tokenizers.train(lines, "unigram", 2_000, coverage=0.98, seeds=seeds)
+            for seeds in (2_500, 1_000_000)
+        )
+    )
+    assert len(few - many) > 50  # fewer to choose from: others are kept
 
 
 def test_training_refuses(lines):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import ViTConfig, ViTModel
 
@@ -96,7 +97,11 @@ def test_every_weight_is_trained(pool):
     model = small(pool)
     model(images()).square().sum().backward()
     for name, weight in model.named_parameters():
-        assert weight.grad is not None and weight.grad.abs().sum() > 0, name
+        size = weight.grad.abs()  # each number of it, not their sum
+        if name.endswith("to_key.bias"):  # the same for all keys: no score's share
+            assert size.max() < 1e-12, name
+        else:
+            assert size.min() > 1e-9 * size.max() > 0, name
 
 
 def test_mean_without_places_ignores_the_order_of_patches():
@@ -113,6 +118,43 @@ def test_a_stem_makes_the_same_grid():
     assert model.embed(images()).shape == (3, 16, 16)
     with pytest.raises(ValueError, match=r"images: got \(5, 5\) patches"):
         model(images(side=20))
+
+
+def test_a_stem_is_convolutions_norms_and_relus():
+    torch.manual_seed(0)
+    stem = conv_stem([6, 5], [2, 1], 16).double().eval()
+    convs = [m for m in stem if isinstance(m, nn.Conv2d)]
+    norms = [m for m in stem if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        for vector in (norm.weight, norm.bias, norm.running_mean):
+            nn.init.normal_(vector)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    x = images(2)
+    for conv, norm, stride in zip(convs, norms, (2, 1), strict=False):
+        x = F.conv2d(x, conv.weight, None, stride, padding=1)
+        mean, var, gain, bias = (
+            v[:, None, None]
+            for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        x = (x - mean) / (var + 1e-5).sqrt() * gain + bias
+        assert 0.1 < (x < 0).double().mean() < 0.9
+        x = x.clamp(min=0)
+    last = convs[2]
+    x = torch.einsum("dc,bchw->bdhw", last.weight[:, :, 0, 0], x)
+    x = x + last.bias[:, None, None]
+    assert (x < 0).any()  # no ReLU at the end
+    assert_close(stem(images(2)), x)
+    assert stem(images(2)).shape == (2, 16, 8, 8)
+
+
+def test_a_vit_starts_as_the_paper_says():
+    torch.manual_seed(0)
+    model = ViT(nn.Conv2d(3, 64, 2, 2), (16, 16), 64, 2, 1, 10)
+    assert not model.cls.any() and model.places.weight.shape == (257, 64)
+    assert abs(model.places.weight.std().item() / 0.02 - 1) < 0.03
+    assert model.layers[0].mlp.up.out_features == 256
+    narrow = ViT(nn.Conv2d(3, 64, 2, 2), (16, 16), 64, 2, 1, 10, hidden=7)
+    assert narrow.layers[0].mlp.up.out_features == 7
 
 
 def test_refused():
@@ -134,6 +176,24 @@ def test_rollout_rows_sum_to_one(layers, heads, tokens):
     assert_close(rollout([eye.expand(2, heads, -1, -1)] * layers)[0], eye)
     if layers == 1:
         assert_close(reached, (weights[0].mean(1) + eye) / 2)
+
+
+def test_rollout_by_hand():
+    """Both tokens look at the first, then both at the second; the order decides."""
+    first, second = [[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]
+    # Halves of the identity: [[1, 0], [½, ½]], then [[½, ½], [0, 1]].
+    for layers, expected in (
+        ([first, second], [[0.75, 0.25], [0.5, 0.5]]),
+        ([second, first], [[0.5, 0.5], [0.25, 0.75]]),
+        ([first, first], [[1.0, 0.0], [0.75, 0.25]]),
+    ):
+        weights = [torch.tensor(layer)[None, None] for layer in layers]
+        assert rollout(weights).tolist() == [expected]
+    heads = torch.tensor([[first, second]])  # (1, 2, 2, 2), their mean is ½ everywhere
+    assert rollout([heads]).tolist() == [[[0.75, 0.25], [0.25, 0.75]]]
+    batch = torch.tensor([[first], [second]])
+    alone = [rollout([layer[None]])[0] for layer in batch]
+    assert_close(rollout([batch]), torch.stack(alone))
 
 
 # --- Training and the shipped checkpoint ---------------------------------------------
