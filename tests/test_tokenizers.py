@@ -170,13 +170,14 @@ def test_training_is_sentencepieces_with_these_options(lines, given, changed):
     """Byte by byte: a model records how it was trained."""
     spm.set_min_log_level(2)
     model, options = io.BytesIO(), {"character_coverage": 0.9995}
-    options |= {"seed_sentencepiece_size": 1_000_000, "max_sentence_length": 1_000_000}
+    options |= {"seed_sentencepiece_size": 1_000_000, "byte_fallback": False}
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=model,
         model_type="unigram",
         vocab_size=2_600,
         num_threads=1,
+        max_sentence_length=1_000_000,
         **options | changed,
     )
     assert tokenizers.train(lines, "unigram", 2_600, **given) == model.getvalue()
