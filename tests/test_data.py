@@ -742,6 +742,7 @@ def test_without_the_hub_digits_stand_in(monkeypatch):
 
 def test_the_digits_are_scikit_learns_as_pixels():
     digits, source = cifar10._digits("here"), load_digits()
+    assert digits.name == "cifar10" and digits.licence == "CC BY 4.0"
     assert digits.notice == "here" and digits.classes == tuple("0123456789")
     grey = source.images / 16 * 255  # of 0 to 16: white is 255
     for rows, start, picks in (

@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 from PIL import Image
@@ -131,6 +132,50 @@ def test_what_has_weights_is_tinted_and_thick(draw):
     )
     looks = [(p.get_facecolor(), p.get_linewidth()) for p in ax.patches[:3]]
     assert looks[0] == looks[2] != looks[1] and looks[1][1] > looks[0][1]
+
+
+def test_the_ends_are_grey_and_what_is_between_is_white(draw):
+    ax = draw([["a"], ["b"], ["c"]], {("a", "b"): "", ("b", "c"): ""}, alt="a b c")
+    boxes = [p for p in ax.patches if hasattr(p, "get_boxstyle")]
+    assert boxes[1].get_facecolor() == (1, 1, 1, 1)
+    grey = boxes[0].get_facecolor()
+    assert grey == boxes[2].get_facecolor() and 0.8 < grey[0] < 1
+
+
+def test_a_road_leaves_from_a_dot_of_its_colour(draw):
+    ax = draw([["a"], ["b"]], {("a", "b"): ""}, roads={("a", "b"): "way"}, alt="a b")
+    [dot], box = ax.lines, frames(ax)
+    [road] = [p for p in ax.patches if isinstance(p, FancyArrowPatch)][1:]
+    assert to_rgba(dot.get_color()) == road.get_edgecolor()
+    [(x, y)] = dot.get_xydata()
+    assert x == pytest.approx((box["a"][0] + box["a"][2]) / 2)
+    assert box["b"][3] < y < box["a"][1]
+    assert road.get_linewidth() < dot.get_markersize() < 6  # seen, and no box
+    [word] = [text for text in ax.texts if text.get_text() == "way"]
+    lane = lines(ax)[1][:, 0].max()
+    assert word.get_position()[0] > lane > box["a"][2]
+    middle = (y + (box["b"][1] + box["b"][3]) / 2) / 2
+    assert word.get_position()[1] == pytest.approx(middle)
+
+
+def test_where_words_stand(draw):
+    ax = draw(
+        [["a", None, "b"], ["c", "d", "e"]],
+        {("a", "b"): "across", ("a", "c"): "down"},
+        groups={"pair": ["c", "d"]},
+        alt="Words.",
+    )
+    at = {text.get_text(): text.get_position() for text in ax.texts}
+    box = frames(ax)
+    assert at["across"][1] > at["a"][1] and box["a"][2] < at["across"][0] < box["b"][0]
+    assert box["c"][3] < at["down"][1] < box["a"][1]
+    x = lines(ax)[1][:, 0]  # the arrow down
+    assert x.min() < at["down"][0] < x.max() + 0.1
+    [group] = [p for p in ax.patches if p.get_linestyle() == "--"]
+    left, low, _, high = group.get_bbox().extents
+    assert at["pair"] == pytest.approx((left, (low + high) / 2))
+    [title] = [text for text in ax.texts if text.get_text() == "pair"]
+    assert title.get_rotation() == 90
 
 
 def test_a_group_frames_its_boxes_and_no_other(draw):

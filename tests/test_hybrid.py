@@ -88,6 +88,27 @@ def test_padding_changes_nothing(kind):
     assert_close(found[1, :13], model(ids[1:2, :13])[0], atol=1e-10, rtol=0)
 
 
+def test_what_a_masked_model_starts_with():
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(999, 64, 2, 1, positions="learned", length=500)
+    for table in (model.embed, model.table):
+        assert abs(table.weight.std().item() / 0.02 - 1) < 0.02
+    for weight in model.layers[0].attention.parameters():
+        assert abs(weight.std().item() * 8 - 1) < 0.05  # 1/√D: scale is kept
+    assert not model.bias.any() and model.bias.shape == (999,)
+    assert model.layers[0].mlp.up.out_features == 128
+    assert model.window == {"block": 64, "window": 3} and model.globals == 1
+    narrow = MaskedLanguageModel(9, 8, 2, 3, hidden=5, base=100.0)
+    assert narrow.layers[0].mlp.up.out_features == 5 and narrow.table is None
+    assert narrow.kinds == ["hybrid"] * 3
+    expected = [100.0 ** (-2 * i / 4) for i in range(2)]
+    assert narrow.frequencies.tolist() == pytest.approx(expected)
+    plain = [10_000.0 ** (-2 * i / 4) for i in range(2)]
+    found = MaskedLanguageModel(9, 8, 2, 4, attention="alternating")
+    assert found.frequencies.tolist() == pytest.approx(plain)
+    assert found.kinds == ["full", "local", "full", "local"]
+
+
 def test_logits_at_some_tokens_are_those_of_all():
     ids = text()
     at = torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.3

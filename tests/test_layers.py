@@ -284,6 +284,43 @@ def test_the_stream_grows_as_the_initialisation_says(wiring):
     assert 0.5 < x.square().mean().item() / wanted < 2
 
 
+def test_a_deep_mlp_keeps_scale_at_both_ends():
+    torch.manual_seed(0)
+    model = DeepMLP("pre", 3, inputs=400, d_model=300, hidden=20, classes=200)
+    for layer, width in ((model.stem, 400), (model.readout, 300)):
+        assert layer.weight.shape[1] == width and not layer.bias.any()
+        assert abs(layer.weight.std().item() * width**0.5 - 1) < 0.02
+    assert len(model.blocks) == 3 and isinstance(model.last_norm, LayerNorm)
+    assert model.blocks[0].branch.up.out_features == 20
+    sizes = [tuple(p.shape) for p in DeepMLP("none", 1).parameters()]
+    assert sizes == [
+        (64, 64),
+        (64,),
+        (128, 64),
+        (128,),
+        (64, 128),
+        (64,),
+        (10, 64),
+        (10,),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wiring", "kind", "norm", "last"),
+    [
+        ("none", Residual, None, nn.Identity),
+        ("post", PostNorm, LayerNorm, nn.Identity),
+        ("pre", PreNorm, LayerNorm, LayerNorm),
+        ("rms", PreNorm, RMSNorm, RMSNorm),
+    ],
+)
+def test_what_a_wiring_is(wiring, kind, norm, last):
+    block = residual_block(wiring, 4, 8)
+    assert type(block) is kind and block.branch.up.out_features == 8
+    assert norm is None or type(block.norm) is norm
+    assert type(DeepMLP(wiring, 1).last_norm) is last
+
+
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_deep_mlp_shapes(wiring):
     assert DeepMLP(wiring, 2)(torch.zeros(3, 5, 64)).shape == (3, 5, 10)

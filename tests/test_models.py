@@ -383,6 +383,16 @@ def test_a_source_without_tokens_gives_nothing_to_attend_to():
     assert model(SOURCE, TARGET[:, :0]).shape == (3, 0, 11)
 
 
+def test_an_encoder_decoder_starts_at_scale_one():
+    """Tables of 1/√D: times √D each token has scale 1, and so have the logits."""
+    torch.manual_seed(0)
+    for tied in (False, True):
+        model = EncoderDecoder(500, 500, 64, 4, 1, 24, tied=tied)
+        for table in (model.source_embed, model.target_embed, model.readout):
+            assert abs(table.weight.std().item() * 8 - 1) < 0.02
+    assert model.readout.bias is None
+
+
 def test_tied_tables_are_one():
     torch.manual_seed(0)
     model = EncoderDecoder(13, 13, 16, 4, 1, 24, tied=True)
