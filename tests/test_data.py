@@ -165,6 +165,16 @@ def test_the_archive_comes_from_its_origin_once_and_then_from_the_cache(
     }
 
 
+def test_the_digest_is_of_paths_and_texts_in_the_order_of_paths():
+    shuffled = dict(reversed(ARTICLES.items()))
+    assert livedoor.articles_digest(shuffled) == livedoor.DIGEST == DIGEST
+    first, second, *_ = sorted(ARTICLES)
+    swapped = {first: ARTICLES[second], second: ARTICLES[first]}
+    assert livedoor.articles_digest(ARTICLES | swapped) != DIGEST
+    moved = {first: ARTICLES[first] + b"x", second: ARTICLES[second][1:]}
+    assert livedoor.articles_digest(ARTICLES | moved) != DIGEST
+
+
 def test_a_repacked_copy_with_other_files_passes(monkeypatch):
     others = {"./text/README.txt": b"", "text/smax/LICENSE.txt": b"", "smax-1.txt": b""}
     shuffled = {f"./{name}": ARTICLES[name] for name in reversed(ARTICLES)}
