@@ -98,6 +98,89 @@ def test_bad_input_is_named(make, message):
         make()
 
 
+def test_bars_by_hand():
+    panel = panels.bars(
+        "heights", [0, 1, 3], [[2, 1], [0.5, 4]], target=[5, 3], xlabel="h", ylabel="n"
+    )
+    ticks = [[0, "0"], [1, "1"], [2, "2"], [3, "3"]]
+    assert panel.data == {
+        "kind": "bars",
+        "title": "heights",
+        "edges": [0, 1, 3],
+        "target": [5, 3],
+        "frames": [[2, 1], [0.5, 4]],
+        "xlim": [0, 3],
+        "ylim": [0, 5.25],  # the target is the highest, and has room
+        "xticks": ticks,
+        "yticks": [[0, "0"], [2, "2"], [4, "4"]],
+        "xlabel": "h",
+        "ylabel": "n",
+    }
+
+    def ylim(heights, **more):
+        return panels.bars("t", [0, 1, 2], heights, **more, **WORDS).data["ylim"]
+
+    assert ylim([[2, 1], [0, 4]], target=[1, 1]) == ylim([[2, 4]]) == [0, 4.2]
+    assert ylim([[2, -1]]) == [-1, 2.1] and ylim([[0, 0]]) == [0, 1]
+    assert ylim([[2, 1]], ylim=(0.5, 9)) == [0.5, 9]
+    assert "target" not in panels.bars("t", [0, 1], [[1]], **WORDS).data
+
+
+def test_lines_by_hand():
+    ys = {"a": [0, 4, 2], "b": [1, 1, -6]}
+    panel = panels.lines("losses", [0, 5, 10], ys, xlabel="s", ylabel="l", trail=True)
+    assert panel.data == {
+        "kind": "lines",
+        "title": "losses",
+        "x": [0, 5, 10],
+        "series": [{"name": "a", "y": [0, 4, 2]}, {"name": "b", "y": [1, 1, -6]}],
+        "at": [[0], [5], [10]],
+        "marks": [[0, 1], [4, 1], [2, -6]],
+        "trail": True,
+        "xlim": [0, 10],
+        "ylim": [-6.5, 4.5],  # 5 % of room on both sides
+        "xticks": [[0, "0"], [2.5, "2.5"], [5, "5"], [7.5, "7.5"], [10, "10"]],
+        "yticks": [[-5, "−5"], [0, "0"]],
+        "xlabel": "s",
+        "ylabel": "l",
+    }
+
+    def data(x, y, **more):
+        return panels.lines("t", x, {"a": y}, **more, **WORDS).data
+
+    assert data([0, 1], [3, 3])["ylim"] == [2.5, 3.5]
+    assert data([0, 1], [3, 3], ylim=(0, 9))["ylim"] == [0, 9]
+    assert data([4], [1])["xlim"] == [3.5, 4.5]
+    assert data([0, 1], [1, 2])["trail"] is False
+    assert data([0, 1], [[1, 2], [3, 4], [5, 6]])["ylim"] == [0.75, 6.25]
+    assert "at" not in data([0, 1], [1, 2], marker=False)
+
+
+def test_a_matrix_by_hand():
+    values = [[[1, -2], [0, 0.5]], [[3, 1], [1, 1]]]
+    words = {"xlabel": "key", "ylabel": "query", "label": "weight"}
+    panel = panels.matrix("weights", values, ["r", 2], "ab", **words)
+    assert panel.data == {
+        "kind": "matrix",
+        "title": "weights",
+        "rows": ["r", "2"],
+        "columns": ["a", "b"],
+        "frames": [[1, -2, 0, 0.5], [3, 1, 1, 1]],
+        "ramp": "sequential",
+        "v": [-2, 3],
+        "vticks": [[-2, "−2"], [0, "0"], [2, "2"]],
+        **words,
+    }
+    assert panel.frames == 2
+
+    def scale(**more):
+        return panels.matrix("t", values, "rs", "ab", **more, **WORDS).data["v"]
+
+    assert scale(vmin=0) == [0, 3] and scale(vmax=9) == [-2, 9]
+    assert scale(signed=True) == [-3, 3] and scale(signed=True, vmax=2) == [-2, 2]
+    assert panels.matrix("t", values, "rs", "ab", **WORDS).data["label"] == "value"
+
+
 def test_frames_are_those_of_the_data():
     assert panels.bars("t", [0, 1, 2], np.ones((7, 2)), **WORDS).frames == 7
     moving = {"now": np.ones((5, 3)), "start": np.ones(3)}
