@@ -199,6 +199,7 @@ def test_animation_is_displayed_as_gif():
     assert base64.b64decode(data["image/gif"])[:6] == b"GIF89a"
     assert data["text/plain"] == "animation: 2 frames, 1.6 s"
     assert metadata == {"image/gif": {"alt": "A line rises."}}
+    assert animation.animation(drawing, 1)._repr_mimebundle_()[1] == {}
 
 
 def test_animation_above_one_megabyte_is_refused():
@@ -331,6 +332,78 @@ def test_a_trail_ends_at_its_marker_and_dials_turn():
         line.get_xydata()[1] for line in dial.lines if line.get_label() == "query"
     ]
     np.testing.assert_allclose(arrows, [tips[2, 0]], atol=1e-3)
+
+
+def test_dials_stand_beside_each_other():
+    fixed = [[0, 1], [2, 0], [-1, 1]]
+    moving = np.array([[[1, 0], [1, 1], [0, -2]]])
+    dials = panels.dials("D", fixed, moving, "abc", arrows=("query", "key"))
+    ax = replays.replay([dials], ["now"], alt="Three dials.").draw(0).axes[0]
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    circles = [line.get_xydata() for line in ax.lines if len(line.get_xdata()) > 50]
+    middles = [circle[:-1].mean(0) for circle in circles]
+    np.testing.assert_allclose(middles, [[0, 0], [2.5, 0], [5, 0]], atol=1e-9)
+    for circle, middle in zip(circles, middles, strict=True):
+        np.testing.assert_allclose(np.hypot(*(circle - middle).T), 1)
+        assert left < circle[:, 0].min() and circle[:, 0].max() < right
+        assert low < circle[:, 1].min() and circle[:, 1].max() < high
+    named = {text.get_text(): text.get_position() for text in ax.texts}
+    assert named == {"a": (0, -1.15), "b": (2.5, -1.15), "c": (5, -1.15)}
+    for label, tips in (("query", moving[0]), ("key", np.array(fixed))):
+        [first] = [line for line in ax.lines if line.get_label() == label]  # once
+        look = first.get_color(), first.get_linestyle(), first.get_linewidth()
+        ends = [
+            line.get_xydata()
+            for line in ax.lines
+            if (line.get_color(), line.get_linestyle(), line.get_linewidth()) == look
+        ]
+        wanted = [[m, m + tip / 2] for m, tip in zip(middles, tips, strict=True)]
+        np.testing.assert_allclose(ends, wanted, atol=1e-3)  # 2 is the longest
+    parts = [line for line in ax.lines if line.get_linewidth() == 8]
+    along = [[0, 0], [0.5, 0], [0.5, -0.5]]  # the moving arrow's part along the fixed
+    ends = [line.get_xydata()[1] for line in parts]
+    np.testing.assert_allclose(ends, np.add(middles, along), atol=1e-3)
+    green, pink = theme.CATEGORIES[2], theme.CATEGORIES[3]
+    assert [line.get_color() for line in parts] == [green, green, pink]
+
+
+def test_a_player_is_told_how_to_draw():
+    data = payload(replay()._repr_html_())
+    names = ("name", "alt", "columns", "fps", "colours")
+    assert [data[name] for name in names] == [
+        "Replay",
+        "Bars meet the outline.",
+        2,
+        round(replay().fps, 2),
+        theme.CATEGORIES,
+    ]
+    assert [panel["kind"] for panel in data["panels"]] == ["bars", "lines", "matrix"]
+    [ramp] = data["ramps"].values()
+    assert ramp[0] == colors.to_hex(plt.get_cmap(theme.DIVERGING)(0.0))
+    assert ramp[-1] == colors.to_hex(plt.get_cmap(theme.DIVERGING)(1.0))
+    words = {"xlabel": "x", "ylabel": "y"}
+    plain = replays.replay(
+        [panels.bars("B", [0, 1], [[1]], **words)], ["a"], alt="x", columns=3
+    )
+    assert payload(plain._repr_html_())["columns"] == 3
+    assert payload(plain._repr_html_())["ramps"] == {}
+
+
+def test_curves_of_a_replay_are_drawn_with_their_names():
+    words = {"xlabel": "x", "ylabel": "y"}
+    moving = {"now": [[1, 2, 3], [3, 2, 1]], "start": [0, 0, 1]}
+    plot = panels.lines("L", [0, 5, 9], moving, **words)
+    ax = replays.replay([plot], "ab", alt="Two curves.").draw(1).axes[0]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert drawn == {"now": [[0, 3], [5, 2], [9, 1]], "start": [[0, 0], [5, 0], [9, 1]]}
+    looks = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert looks == [(theme.CATEGORIES[0], "-"), (theme.CATEGORIES[1], "--")]
+    still = panels.lines("L", [0, 5, 9], {"a": [4, 0, 2]}, marker=[0, 7], **words)
+    ax = replays.replay([still], "ab", alt="A marker.").draw(1).axes[0]
+    curve, mark = ax.lines
+    assert curve.get_ydata().tolist() == [4, 0, 2]  # whole, without a trail
+    assert mark.get_xydata().tolist() == [[7, 1]] and mark.get_marker() == "o"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
 
 
 def test_replay_axes_stay_while_it_plays():
