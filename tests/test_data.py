@@ -726,6 +726,11 @@ def test_a_lossy_copy_of_cifar10_is_named(monkeypatch, kind, told):
     monkeypatch.setattr(cifar10, "from_hub", lambda name: found)
     cifar = cifar10.cifar10()
     assert cifar.is_full and ("JPEG copy" in repr(cifar)) == told
+    assert repr(cifar).startswith(
+        "cifar10: 50,000 + 10,000 images of 32×32 pixels · CIFAR-10, huggingface.co/"
+        "datasets/uoft-cs/cifar10 · no licence stated, cite Krizhevsky (2009)"
+    )
+    assert cifar.train is found["train"] and len(cifar) == 50_000
     images, labels = cifar10.pixels(cifar.test, [5, 7])
     assert images.shape == (2, 32, 32, 3) and images.dtype == "uint8"
     assert labels.tolist() == [3, 3] and cifar.classes[3] == "cat"

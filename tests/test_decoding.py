@@ -316,6 +316,46 @@ def test_a_table_is_a_step_and_beams_follow_their_parents():
     assert [len(ids) for ids in seen] == [2, 6, 6, 6, 6, 6]
 
 
+@pytest.mark.parametrize(
+    ("at", "tokens"),
+    [  # of ⅛, 0, ⅜, ½, 0 and of 0, 0, ½, 0, ½: no token without a share is drawn
+        (0.0, [0, 2]),
+        (0.1, [0, 2]),
+        (0.125, [2, 2]),  # an end belongs to the next
+        (0.49, [2, 2]),
+        (0.5, [3, 4]),
+        (1 - 2**-53, [3, 4]),
+    ],
+)
+def test_a_number_draws_the_share_that_it_falls_into(at, tokens, monkeypatch):
+    shares = torch.tensor([[0.125, 0, 0.375, 0.5, 0], [0, 0, 0.5, 0, 0.5]])
+    asked = []
+
+    def rand(*shape, **more):
+        asked.append((shape, more["generator"]))
+        return torch.full(shape, at, dtype=more["dtype"])
+
+    monkeypatch.setattr(decoding.torch, "rand", rand)
+    generator = torch.Generator()
+    assert decoding.draw(shares, generator).tolist() == tokens
+    assert decoding.draw(3 * shares).tolist() == tokens  # they need not add up to one
+    assert asked == [((2, 1), generator), ((2, 1), None)]
+
+
+def test_a_row_that_has_ended_stays_so():
+    """Eos in the first step, other tokens later: what follows is padding."""
+
+    def step(ids, parents):
+        logits = torch.zeros(2, 6)
+        at = ids.shape[1]  # 1, 2, 3 …
+        logits[0, {1: 3, 2: 4, 3: 4}.get(at, 5)] = 1
+        logits[1, {1: 4, 2: 4, 3: 3}.get(at, 5)] = 1
+        return logits
+
+    found = decoding.greedy(step, torch.tensor([[1], [2]]), 5, eos=3, pad=0)
+    assert found.tolist() == [[1, 3, 0, 0], [2, 4, 4, 3]]
+
+
 def test_prompts_and_limits():
     model = tiny("gpt2")
     searches = [
@@ -346,7 +386,11 @@ def test_prompts_and_limits():
                 search(prompts(), 2, step)
     for search in searches:
         search(prompts(1, 60), 5)  # the last new token is not read
+    for make in (decoding.cached, decoding.uncached):
+        assert make(model).limit == 64
+        assert make(LanguageModel(V, 16, 2, 1)).limit is None
     ours = LanguageModel(V, 16, 2, 1, positions="learned", length=8)
+    assert decoding.uncached(ours).limit == 8
     with pytest.raises(ValueError, match="limit of 8"):
         decoding.greedy(decoding.cached(ours), prompts(), 5)
     with pytest.raises(ValueError, match="padded on the left"):

