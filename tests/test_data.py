@@ -137,7 +137,8 @@ def put(cached: Path, content: bytes) -> None:
 
 def assert_default(dataset: origin.Dataset, *reasons: str) -> None:
     assert not dataset.is_full
-    assert len(dataset) >= 120
+    assert len(dataset) >= 120 and repr(dataset).startswith("livedoor: ")
+    assert "· CC BY 4.0 ·" in repr(dataset)
     assert all(reason in repr(dataset) for reason in ("default", *reasons))
 
 
@@ -525,6 +526,7 @@ def test_the_play_comes_from_its_origin_once(monkeypatch, cached, play):
     assert first.is_full and first.rows == second.rows
     assert first.rows[0]["content"] == PLAY
     assert repr(first).startswith("tiny-shakespeare: 1 text, 61 characters · https://")
+    assert first.licence == "public domain"
     assert (cached.parent / shakespeare.FILE).read_bytes() == play
 
 
@@ -550,6 +552,8 @@ def test_without_an_origin_the_books_own_prose_stands_in(monkeypatch):
     monkeypatch.setenv("GLASSBOX_ORIGIN", refused_address())
     prose = shakespeare.tiny_shakespeare()
     assert not prose.is_full
+    assert repr(prose).startswith("tiny-shakespeare: 1 text, ")
+    assert prose.licence == "CC BY 4.0" and prose.rows[0].keys() == {"title", "content"}
     assert "the embedded default" in repr(prose) and "cannot be reached" in repr(prose)
     text = prose.rows[0]["content"]
     assert text.isascii() and len(text) >= 60_000 and "Citizen" not in text
@@ -649,6 +653,7 @@ def test_without_the_hub_the_pairs_of_a_grammar_stand_in(case, pairs_hub, tmp_pa
     assert not is_full and err == ""
     assert first == multi30k.embedded_pairs()[:1]
     assert "the embedded default" in shown and "not the full data set, because" in shown
+    assert shown.startswith("multi30k: ") and "· CC BY 4.0 ·" in shown
     assert seconds < 10  # most of it is the import of the client
     reason = "cannot be reached" if case == "refused" else "DatasetNotFoundError"
     assert reason in shown
