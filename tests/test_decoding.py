@@ -342,6 +342,13 @@ def test_a_number_draws_the_share_that_it_falls_into(at, tokens, monkeypatch):
     assert asked == [((2, 1), generator), ((2, 1), None)]
 
 
+def test_short_prompts_are_padded_on_the_left():
+    ids, mask = decoding.pad_left([[1, 2, 3], (4,)], pad=9)
+    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]]
+    assert mask.tolist() == [[True, True, True], [False, False, True]]
+    assert decoding.pad_left([[5], [6, 7]])[0].tolist() == [[0, 5], [6, 7]]
+
+
 def test_a_row_that_has_ended_stays_so():
     """Eos in the first step, other tokens later: what follows is padding."""
 

@@ -150,6 +150,8 @@ def test_a_road_leaves_from_a_dot_of_its_colour(draw):
     [(x, y)] = dot.get_xydata()
     assert x == pytest.approx((box["a"][0] + box["a"][2]) / 2)
     assert box["b"][3] < y < box["a"][1]
+    [arrow] = [p for p in ax.patches if isinstance(p, FancyArrowPatch)][:1]
+    assert arrow.get_linewidth() < road.get_linewidth()
     assert road.get_linewidth() < dot.get_markersize() < 6  # seen, and no box
     [word] = [text for text in ax.texts if text.get_text() == "way"]
     lane = lines(ax)[1][:, 0].max()
@@ -167,6 +169,9 @@ def test_where_words_stand(draw):
     )
     at = {text.get_text(): text.get_position() for text in ax.texts}
     box = frames(ax)
+    assert {(t.get_ha(), t.get_va()) for t in ax.texts if len(t.get_text()) == 1} == {
+        ("center", "center")
+    }
     assert at["across"][1] > at["a"][1] and box["a"][2] < at["across"][0] < box["b"][0]
     assert box["c"][3] < at["down"][1] < box["a"][1]
     x = lines(ax)[1][:, 0]  # the arrow down

@@ -389,6 +389,24 @@ def test_a_player_is_told_how_to_draw():
     assert payload(plain._repr_html_())["ramps"] == {}
 
 
+def test_a_number_that_json_has_not_is_refused():
+    for odd in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            element.framed("replay", {"labels": [odd]}, "<b>still</b>")
+
+
+def test_bars_of_a_replay_are_filled_and_their_target_is_an_outline():
+    words = {"xlabel": "x", "ylabel": "y"}
+    bars = panels.bars("B", [0, 1, 3], [[1, 2], [3, 0]], target=[2, 2], **words)
+    ax = replays.replay([bars], "ab", alt="Bars.").draw(1).axes[0]
+    filled, outline = ax.patches
+    assert filled.get_data().values.tolist() == [3, 0] and filled.get_fill()
+    assert colors.to_hex(filled.get_facecolor()) == theme.CATEGORIES[0]
+    assert outline.get_data().values.tolist() == [2, 2] and not outline.get_fill()
+    assert colors.to_hex(outline.get_edgecolor()) == "#000000"
+    assert outline.get_label() == "target" and ax.get_xlim() == (0, 3)
+
+
 def test_curves_of_a_replay_are_drawn_with_their_names():
     words = {"xlabel": "x", "ylabel": "y"}
     moving = {"now": [[1, 2, 3], [3, 2, 1]], "start": [0, 0, 1]}

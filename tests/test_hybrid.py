@@ -98,6 +98,11 @@ def test_what_a_masked_model_starts_with():
     assert not model.bias.any() and model.bias.shape == (999,)
     assert model.layers[0].mlp.up.out_features == 128
     assert model.window == {"block": 64, "window": 3} and model.globals == 1
+    for norm in NORMS:
+        other = MaskedLanguageModel(9, 8, 2, 2, norm=norm)
+        norms = [m for m in other.modules() if isinstance(m, tuple(NORMS.values()))]
+        assert {m.eps for m in norms} == {1e-5}
+        assert len(norms) == (5 if norm == "post" else 6)  # the last is "pre"'s alone
     narrow = MaskedLanguageModel(9, 8, 2, 3, hidden=5, base=100.0)
     assert narrow.layers[0].mlp.up.out_features == 5 and narrow.table is None
     assert narrow.kinds == ["hybrid"] * 3

@@ -81,6 +81,8 @@ def test_the_file_becomes_the_model(tiny, file):
     ids = torch.tensor([[2, 3, 5, 20, 7, 1]])
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(ids).logits, tiny(ids).logits)
+    assert model.config.max_position_embeddings == 64
+    assert model.config.rms_norm_eps == tiny.config.rms_norm_eps
     assert tokenizer("abcd 12<end>").tokens() == ["abcd", "Ġ", "1", "2", "<end>"]
     assert tokenizer.decode(tokenizer("abcd 12").input_ids) == "abcd 12"
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1)

@@ -59,6 +59,7 @@ def test_the_still_has_a_bar_for_each_token_shown_and_one_for_the_others(drawn):
     assert labels == ["three", "two", "all others"]
     colours = [bar.get_facecolor() for bar in ax.patches]
     assert colours[0] == colours[1] != colours[2]
+    assert 1 < drawn[1].get_size_inches()[1] < 2  # three bars
     assert ax.get_xlim() == (0, 1) and ax.yaxis_inverted()
     assert ax.get_xlabel() == "probability at temperature 1"
 
