@@ -8,7 +8,7 @@ import torch
 
 from lib.figures import sliders
 
-LOGITS = torch.tensor([1.0, 3.0, 2.00004, -0.53, 0.0, -0.51])
+LOGITS = torch.tensor([1.0, 3.0, 2.00004, -0.45, 0.0, -0.43])
 NAMES = ["one", "three", "two", "less", "nought", "</little>"]
 
 
@@ -27,7 +27,7 @@ def test_the_likeliest_are_named_and_the_rest_are_counted(drawn):
     data = drawn[0].data
     assert data["tokens"] == ["three", "two"]
     assert data["logits"] == pytest.approx([0, -1, -2], abs=1e-9)  # four decimals
-    assert data["rest"] == [[-3.5, 2], [-3.0, 1]]  # sixteenths, and how many
+    assert data["rest"] == [[-3.4375, 2], [-3.0, 1]]  # sixteenths, and how many
     assert (data["size"], data["shown"]) == (6, 2)
     assert data["name"] == "The next token" and data["alt"] == 'Bars "of" six.'
     whole = sliders.distribution(LOGITS, NAMES, alt="Bars.").data
@@ -42,17 +42,17 @@ def test_tokens_alike_keep_their_order():
 
 def test_what_the_sliders_work_on_is_rounded():
     found = sliders.rounded(LOGITS + 5, named=3)
-    expected = torch.tensor([-2, 0, -1, -3.5, -3, -3.5], dtype=torch.double)
+    expected = torch.tensor([-2, 0, -1, -3.4375, -3, -3.4375], dtype=torch.double)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
     exact = sliders.rounded(LOGITS)  # 300 unless told
     torch.testing.assert_close(
-        exact[3], torch.tensor(-3.53).double(), atol=1e-6, rtol=0
+        exact[3], torch.tensor(-3.45).double(), atol=1e-6, rtol=0
     )
 
 
 def test_the_still_has_a_bar_for_each_token_shown_and_one_for_the_others(drawn):
     [ax] = drawn[1].axes
-    shares = torch.tensor([-2, 0, -1, -3.5, -3, -3.5]).double().softmax(0)[[1, 2]]
+    shares = torch.tensor([-2, 0, -1, -3.4375, -3, -3.4375]).double().softmax(0)[[1, 2]]
     shares = [*shares.tolist(), 1 - shares.sum().item()]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx(shares)
     labels = [text.get_text() for text in ax.get_yticklabels()]
