@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from lib import layers, weights
+from lib import layers, training, weights
 from lib.data import shakespeare
 from lib.layers import (
     MLP,
@@ -412,7 +412,7 @@ def test_processes_share_the_cells(tmp_path, monkeypatch):
     jobs = {key: lambda: {} for key in "abcd"}
     cells = study.Cells(tmp_path)
     for key in "bd":  # as the other process would
-        (cells.folder / f"{key}.json").write_text(json.dumps({"from": "other"}))
+        training.kept(cells.folder, key, lambda: {"from": "other"})
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = study.Cells(tmp_path).work("t", jobs)

@@ -16,7 +16,6 @@ book's own prose, cut to the same length. Nothing is chosen by these numbers. A 
 setting is a file under `_build/train/decoding/`, so a killed command goes on there.
 """
 
-import json
 import math
 from collections import Counter
 from itertools import pairwise
@@ -233,27 +232,24 @@ def main() -> None:
         smol.tokenizer(" " + row["en"].strip()).input_ids for row in captions["train"]
     ]
     trigram = Trigram(read, len(smol.tokenizer))
-    folder.mkdir(parents=True, exist_ok=True)
     rows = written(smol, [row["en"].strip() for row in captions["validation"]])
+
+    def run(name: str) -> dict:
+        lines = rows[name] if name in rows else texts(smol, SETTINGS[name])
+        return {
+            # Of others' texts: numbers only.
+            "tokens": lines if name in SETTINGS else None,
+            "lengths": [len(line) for line in lines],
+            "repetition": [round(repetition(line), 4) for line in lines],
+            "pairs": pairs(lines),
+            "smol": [round(value, 4) for value in surprise(smol, lines)],
+            "trigram": [round(trigram.surprise(line), 4) for line in lines],
+        }
+
     runs = {}
     for name in tqdm([*SETTINGS, *rows]):
-        file = folder / f"{name.replace(' ', '-').replace(':', '')}.json"
-        if not file.exists():
-            lines = rows[name] if name in rows else texts(smol, SETTINGS[name])
-            run = {
-                "tokens": lines
-                if name in SETTINGS
-                else None,  # of others' text: numbers only
-                "lengths": [len(line) for line in lines],
-                "repetition": [round(repetition(line), 4) for line in lines],
-                "pairs": pairs(lines),
-                "smol": [round(value, 4) for value in surprise(smol, lines)],
-                "trigram": [round(trigram.surprise(line), 4) for line in lines],
-            }
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(run), "utf8")
-            part.replace(file)
-        runs[name] = json.loads(file.read_text("utf8"))
+        key = name.replace(" ", "-").replace(":", "")
+        runs[name] = training.kept(folder, key, lambda name=name: run(name))
         means = {key: sum(runs[name][key]) / 60 for key in ("repetition", "smol")}
         tqdm.write(f"{name}: {means}, distinct-2 {runs[name]['pairs']}")
     card = {
