@@ -473,12 +473,6 @@ def test_the_character_model_is_causal():
         assert_close(model(ids)[:, :7], model(later)[:, :7])
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
-    path = tmp_path / "run.json"
-    assert feed_forward.finished(path, lambda: {"test": 1.0}) == {"test": 1.0}
-    assert feed_forward.finished(path, lambda: 1 / 0) == {"test": 1.0}
-
-
 def test_the_shipped_character_model_is_what_its_card_says():
     name = feed_forward.NAME
     trace, card = weights.trace(name), weights.card(name)
