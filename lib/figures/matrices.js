@@ -131,16 +131,20 @@ mount(STYLE, "", (host, root) => {
       const over = recipe.by ? `, over ${say(recipe.by)}` : "";
       said.replaceChildren(place, `: ${words}${over}. ${divided} = ${cell.textContent}${notes ? `; ${notes}` : ""}`);
     } else said.replaceChildren(place, ` = ${cell.textContent}, given`);
-    // From now on the bar stays in view. It covers tables, so it takes their ground.
-    said.classList.add("told");
+    said.classList.add("told"); // from now on the bar stays in view
+    cover();
+  }
+  // The bar covers tables, so it takes their ground, also when the page's theme changes.
+  function cover() {
+    said.style.background = "Canvas";
     for (let node = host; node; node = node.parentElement) {
       const ground = getComputedStyle(node).backgroundColor;
-      said.style.background = "Canvas";
       if (/, 0\)$|transparent/.test(ground)) continue;
       said.style.background = ground;
       break;
     }
   }
+  new MutationObserver(cover).observe(document.documentElement, { attributes: true });
   function reach(cell) {
     if (stop) stop.tabIndex = -1;
     (stop = cell).tabIndex = 0; // one stop for the Tab key in all tables
