@@ -10,7 +10,8 @@ def test_tests_are_chosen_by_what_they_import():
     (positions,) = (f for f in mutants.modules() if f.stem == "positions")
     found = mutants.tests_of([positions])
     assert (
-        "tests/test_positions.py" in found and "tests/test_tokenizers.py" not in found
+        "tests/test_positions.py" in found
+        and "tests/test_sentencepiece.py" not in found
     )
     assert not {"__init__", "rope"} & {file.stem for file in mutants.modules()}
 

@@ -179,7 +179,8 @@ def test_data_tags_are_known():
 ROOMS = """checks exercise figures.theme figures.panels figures.pictures figures.heatmap
     figures.bench figures.diagram figures.animation figures.element figures.replay
     figures.matrices figures.sliders figures.tree runtime attention sparse positions
-    layers models.language models.encoder_decoder models.masked models.vision tokenizers
+    layers models.language models.encoder_decoder models.masked models.vision
+    tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.sentencepiece
     filters decoding optimisers training adapters lens data.origin data.livedoor
     data.shakespeare data.multi30k data.cifar10 weights pretrained"""
 LAYERS = ROOMS.split()

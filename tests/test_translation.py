@@ -11,9 +11,10 @@ from hub import Hub
 from sacrebleu.metrics import BLEU
 from test_data import run_python
 
-from lib import tokenizers, training, weights
+from lib import training, weights
 from lib.data import multi30k
 from lib.models.encoder_decoder import PAD, EncoderDecoder
+from lib.tokenizers import sentencepiece
 from train import translation
 
 TINY = translation.SMALL | {
@@ -40,7 +41,7 @@ def splits():
 @pytest.fixture(scope="module")
 def processor(splits):
     whole, _ = translation.load("grammar")
-    return tokenizers.load(translation.vocabulary(whole["train"], 120))
+    return sentencepiece.load(translation.vocabulary(whole["train"], 120))
 
 
 def test_the_vocabulary_reserves_its_first_ids(processor):
@@ -132,7 +133,7 @@ def shipped():
     )
     assert sorted(missing) == ["readout.weight", "target_embed.weight"]
     assert not unexpected
-    processor = tokenizers.load(weights.path("translation", "unigram.model"))
+    processor = sentencepiece.load(weights.path("translation", "unigram.model"))
     return model, processor
 
 

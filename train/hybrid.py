@@ -13,7 +13,7 @@ Attention in blocks of 16: the window is the own block and one on each side, the
 tokens of the title are global. So "local" has no way to the title for most of the body,
 "hybrid" has. One factor at a time is changed from the hybrid with RoPE and pre-norm.
 
-Every tenth article of each category is held out (`tokenizers.split`) and judged once, in
+Every tenth article of each category is held out (`sentencepiece.split`) and judged once, in
 the end, with the same masks for all. Rates, and which of the two hybrids is shipped, were
 chosen on articles taken from the others.
 Finished runs are files under `--folder`, and a killed command goes on where it was.
@@ -31,11 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import runtime, tokenizers, training, weights
+from lib import runtime, training, weights
 from lib.data.livedoor import livedoor
 from lib.models.masked import MaskedLanguageModel
 from lib.optimisers import muon
 from lib.sparse import pattern
+from lib.tokenizers import sentencepiece
 
 NAME = "hybrid"
 PIECES = ("sentencepiece", "unigram-8000-bytes.model")
@@ -102,7 +103,7 @@ class Articles:
 
 def encoded(processor, article) -> tuple[list[int], list[int]]:
     """The title in 32 ids, and the ids of the body."""
-    title, *lines = tokenizers.clean(article)
+    title, *lines = sentencepiece.clean(article)
     ids = processor.encode(title)[:TITLE]
     return ids + [FILL] * (TITLE - len(ids)), processor.encode(" ".join(lines))
 
@@ -111,8 +112,8 @@ def prepare(corpus, folder: Path) -> dict[str, Articles]:
     """Articles to train, to choose and to report on; those too short are left out."""
     file = folder / "tokens.npz"
     if not file.exists():
-        processor = tokenizers.load(weights.path(*PIECES))
-        train, held_out = tokenizers.split(corpus.rows)
+        processor = sentencepiece.load(weights.path(*PIECES))
+        train, held_out = sentencepiece.split(corpus.rows)
         groups = {
             "train": [a for i, a in enumerate(train) if i % CHOOSING],
             "choose": train[::CHOOSING],

@@ -18,9 +18,10 @@ from pathlib import Path
 import sentencepiece as spm
 from tqdm import tqdm
 
-from lib import tokenizers, training, weights
+from lib import training, weights
 from lib.data.livedoor import livedoor
 from lib.data.origin import Dataset
+from lib.tokenizers import sentencepiece
 
 NAME = "sentencepiece"
 SEEDS = 200_000  # substrings that a unigram model starts from; the default is 1,000,000
@@ -71,7 +72,7 @@ class Corpus:
     def __init__(self, articles: Dataset):
         self.name, self.source = articles.name, articles.source
         self.articles = len(articles)
-        self.train, self.held_out = tokenizers.split(articles)
+        self.train, self.held_out = sentencepiece.split(articles)
         self.held_out_lines = _lines(self.held_out)
 
     @cache  # noqa: B019 - one corpus lives as long as the process
@@ -85,18 +86,18 @@ class Corpus:
 
     def smallest(self, coverage: float, byte_fallback: bool = True) -> int:
         """The smallest vocabulary that holds the characters `coverage` asks for."""
-        characters = len(tokenizers.alphabet(self.characters(), coverage))
-        more = tokenizers.BYTE_PIECES if byte_fallback else 0
-        return characters + tokenizers.META_PIECES + more
+        characters = len(sentencepiece.alphabet(self.characters(), coverage))
+        more = sentencepiece.BYTE_PIECES if byte_fallback else 0
+        return characters + sentencepiece.META_PIECES + more
 
     @cache  # noqa: B019
     def characters(self) -> Counter[str]:
         """How often each character stands in the training articles."""
-        return tokenizers.characters(self.lines())
+        return sentencepiece.characters(self.lines())
 
 
 def _lines(articles: list) -> list[str]:
-    return [line for article in articles for line in tokenizers.clean(article)]
+    return [line for article in articles for line in sentencepiece.clean(article)]
 
 
 def plan(corpus: Corpus) -> Iterator[Run]:
@@ -140,7 +141,7 @@ def trained(run: Run, corpus: Corpus, scratch: Path) -> bytes | None:
     lines = corpus.lines(run.fraction, run.sample, run.exchanged)
     options = {"coverage": run.coverage, "byte_fallback": run.byte_fallback}
     try:
-        model = tokenizers.train(
+        model = sentencepiece.train(
             lines, run.model_type, run.vocab_size, seeds=SEEDS, **options
         )
     except ValueError as error:
@@ -175,11 +176,11 @@ def measured(run: Run, model: bytes | None, corpus: Corpus) -> dict:
         found["stands"] = {word: text.count(word) for word in (FREQUENT, ABSENT)}
     if model is None:
         return found | {"trained": False}
-    processor = tokenizers.load(model)
+    processor = sentencepiece.load(model)
     found["trained"] = True
-    found["held_out"] = tokenizers.measure(processor, corpus.held_out_lines)
+    found["held_out"] = sentencepiece.measure(processor, corpus.held_out_lines)
     found["pieces"] = {
-        text: tokenizers.pieces(processor, text)
+        text: sentencepiece.pieces(processor, text)
         for text in (FREQUENT, ABSENT, *SENTENCES)
     }
     # Within a sentence no ▁ stands before the word, so that the word alone decides.
@@ -196,14 +197,14 @@ def becomes_piece(corpus: Corpus, scratch: Path) -> dict:
     BPE adds one piece a merge, so the number of the merge in the largest model tells
     the vocabulary; two more models, just above and just below, test that.
     """
-    largest = tokenizers.load(trained(Run("bpe", SIZES[-1]), corpus, scratch))
+    largest = sentencepiece.load(trained(Run("bpe", SIZES[-1]), corpus, scratch))
     merge = round(-largest.get_score(largest.piece_to_id(FREQUENT))) + 1
     size = corpus.smallest(DEFAULT, byte_fallback=False) + merge
     found = {"merge": merge, "vocab_size": size}
     for name, tried in (("there", size), ("one_less", size - 1)):
-        model = tokenizers.load(trained(Run("bpe", tried), corpus, scratch))
+        model = sentencepiece.load(trained(Run("bpe", tried), corpus, scratch))
         found[name] = any(
-            FREQUENT in piece for piece in tokenizers.pieces(model, SENTENCES[1])
+            FREQUENT in piece for piece in sentencepiece.pieces(model, SENTENCES[1])
         )
     return found
 
@@ -216,7 +217,7 @@ def facts(corpus: Corpus) -> dict:
     words = {}
     for word in (FREQUENT, ABSENT):
         per_article = [
-            sum(line.count(word) for line in tokenizers.clean(article))
+            sum(line.count(word) for line in sentencepiece.clean(article))
             for article in corpus.train
         ]
         ranked = sorted(per_article, reverse=True)
@@ -240,7 +241,7 @@ def facts(corpus: Corpus) -> dict:
         "longest_line_bytes": max(len(line.encode()) for line in lines),
         "alphabet": {
             f"{coverage:g}": {
-                "characters": len(found := tokenizers.alphabet(counts, coverage)),
+                "characters": len(found := sentencepiece.alphabet(counts, coverage)),
                 "rarest_stands": counts[found[-1]],
             }
             for coverage in (NARROW, 0.99, 0.999, DEFAULT, 1.0)
@@ -261,7 +262,7 @@ def fresh(corpus: Corpus, model: bytes) -> dict[str, int]:
     """The measure on the held-out lines that no training article holds word for word."""
     known = set(corpus.lines())
     lines = [line for line in corpus.held_out_lines if line not in known]
-    return tokenizers.measure(tokenizers.load(model), lines)
+    return sentencepiece.measure(sentencepiece.load(model), lines)
 
 
 def _rate(counts: dict[str, int]) -> float:

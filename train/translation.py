@@ -24,10 +24,11 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from torch import Tensor
 
-from lib import decoding, tokenizers, training, weights
+from lib import decoding, training, weights
 from lib.data.multi30k import embedded_pairs, multi30k
 from lib.models.encoder_decoder import PAD, EncoderDecoder
 from lib.optimisers import adamw, muon
+from lib.tokenizers import sentencepiece
 
 NAME = "translation"
 BOS, EOS = 2, 3  # beside PAD = 0; 1 stands for what the vocabulary lacks
@@ -388,7 +389,7 @@ def study(splits: dict[str, Pairs], facts: dict, config: dict, folder: Path):
         partial = file.with_suffix(".tmp")
         partial.write_bytes(vocabulary(splits["train"], size, coverage))
         os.replace(partial, file)
-    processor = tokenizers.load(file)
+    processor = sentencepiece.load(file)
     go = functools.partial(trained, config, processor=processor, splits=splits)
 
     tried = {}

@@ -11,8 +11,9 @@ import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import tokenizers, weights
+from lib import weights
 from lib.data import livedoor, origin
+from lib.tokenizers import sentencepiece
 from train import sentencepiece as study
 
 quick = settings(max_examples=60)
@@ -36,17 +37,21 @@ def articles():
 
 @pytest.fixture(scope="module")
 def lines(articles):
-    return [line for article in articles for line in tokenizers.clean(article)]
+    return [line for article in articles for line in sentencepiece.clean(article)]
 
 
 @pytest.fixture(scope="module")
 def with_bytes(lines):
-    return tokenizers.load(tokenizers.train(lines, "bpe", 3_000, byte_fallback=True))
+    return sentencepiece.load(
+        sentencepiece.train(lines, "bpe", 3_000, byte_fallback=True)
+    )
 
 
 @pytest.fixture(scope="module")
 def without(lines):
-    return tokenizers.load(tokenizers.train(lines, "unigram", 2_000, coverage=0.98))
+    return sentencepiece.load(
+        sentencepiece.train(lines, "unigram", 2_000, coverage=0.98)
+    )
 
 
 # --- text -----------------------------------------------------------------------------
@@ -59,12 +64,12 @@ def test_clean_keeps_title_and_body_only():
         "title": " 題名 ",
         "content": "　一行目\n\n\t\n二行目　",
     }
-    assert tokenizers.clean(article) == ["題名", "一行目", "二行目"]
+    assert sentencepiece.clean(article) == ["題名", "一行目", "二行目"]
 
 
 def test_split_is_stratified_and_does_not_depend_on_order(articles):
-    train, held_out = tokenizers.split(articles)
-    assert (train, held_out) == tokenizers.split(articles[::-1])
+    train, held_out = sentencepiece.split(articles)
+    assert (train, held_out) == sentencepiece.split(articles[::-1])
     assert len(train) + len(held_out) == len(articles)
     assert not {a["title"] for a in train} & {a["title"] for a in held_out}
     total = Counter(a["category"] for a in articles)
@@ -74,9 +79,9 @@ def test_split_is_stratified_and_does_not_depend_on_order(articles):
 
 def test_split_uses_a_repeated_article_once(articles):
     repeated = [*articles, {**articles[0], "url": "elsewhere"}]
-    assert sum(map(len, tokenizers.split(repeated))) == len(articles)
+    assert sum(map(len, sentencepiece.split(repeated))) == len(articles)
     with pytest.raises(ValueError, match="every: expected"):
-        tokenizers.split(articles, every=1)
+        sentencepiece.split(articles, every=1)
 
 
 def marked(start):
@@ -108,22 +113,22 @@ MARKED = [marked(start) for start in range(2_000)]
     ],
 )
 def test_normalise_by_hand(text, wanted):
-    assert tokenizers.normalise(text) == wanted
+    assert sentencepiece.normalise(text) == wanted
 
 
 def encoders_own(processor, text):
     """What a trained model encodes: ▁ for spaces, one before the text."""
-    return processor.normalize(text).replace(tokenizers.SPACE, " ").removeprefix(" ")
+    return processor.normalize(text).replace(sentencepiece.SPACE, " ").removeprefix(" ")
 
 
 @quick
 @given(text=JAPANESE)
 def test_normalise_is_what_a_model_encodes(with_bytes, text):
-    assert tokenizers.normalise(text) == encoders_own(with_bytes, text)
+    assert sentencepiece.normalise(text) == encoders_own(with_bytes, text)
 
 
 def test_combining_marks_are_normalised_as_a_model_does_and_come_back(with_bytes):
-    normal = [tokenizers.normalise(text) for text in MARKED]
+    normal = [sentencepiece.normalise(text) for text in MARKED]
     assert normal == [encoders_own(with_bytes, text) for text in MARKED]
     assert with_bytes.decode(with_bytes.encode(MARKED)) == normal
     plain = [unicodedata.normalize("NFKC", text) for text in MARKED]
@@ -131,13 +136,15 @@ def test_combining_marks_are_normalised_as_a_model_does_and_come_back(with_bytes
 
 
 def test_alphabet_is_the_trainers(lines):
-    counts = tokenizers.characters(lines)
+    counts = sentencepiece.characters(lines)
     for coverage in (0.98, 0.99, 0.9995, 1.0):
-        needed = len(tokenizers.alphabet(counts, coverage)) + tokenizers.META_PIECES
+        needed = (
+            len(sentencepiece.alphabet(counts, coverage)) + sentencepiece.META_PIECES
+        )
         with pytest.raises(ValueError, match=f"vs {needed}\\."):
-            tokenizers.train(lines, "bpe", needed - 1, coverage=coverage)
+            sentencepiece.train(lines, "bpe", needed - 1, coverage=coverage)
     with pytest.raises(ValueError, match="coverage: expected"):
-        tokenizers.alphabet(counts, 0)
+        sentencepiece.alphabet(counts, 0)
 
 
 # --- models ---------------------------------------------------------------------------
@@ -146,10 +153,10 @@ def test_alphabet_is_the_trainers(lines):
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 def test_training_is_repeatable_and_has_the_size_asked_for(lines, model_type):
     first, second = (
-        tokenizers.train(lines, model_type, 2_200, coverage=0.99) for _ in range(2)
+        sentencepiece.train(lines, model_type, 2_200, coverage=0.99) for _ in range(2)
     )
     assert first == second
-    assert tokenizers.load(first).get_piece_size() == 2_200
+    assert sentencepiece.load(first).get_piece_size() == 2_200
 
 
 @pytest.mark.parametrize(
@@ -180,14 +187,14 @@ def test_training_is_sentencepieces_with_these_options(lines, given, changed):
         max_sentence_length=1_000_000,
         **options | changed,
     )
-    assert tokenizers.train(lines, "unigram", 2_600, **given) == model.getvalue()
+    assert sentencepiece.train(lines, "unigram", 2_600, **given) == model.getvalue()
 
 
 def test_a_unigram_model_starts_from_the_most_useful_substrings(lines):
     few, many = (
-        {piece for piece, _ in tokenizers.vocabulary(tokenizers.load(model))}
+        {piece for piece, _ in sentencepiece.vocabulary(sentencepiece.load(model))}
         for model in (
-            tokenizers.train(lines, "unigram", 2_000, coverage=0.98, seeds=seeds)
+            sentencepiece.train(lines, "unigram", 2_000, coverage=0.98, seeds=seeds)
             for seeds in (2_500, 1_000_000)
         )
     )
@@ -196,23 +203,23 @@ def test_a_unigram_model_starts_from_the_most_useful_substrings(lines):
 
 def test_training_refuses(lines):
     with pytest.raises(ValueError, match="model_type: expected unigram or bpe"):
-        tokenizers.train(lines, "word", 2_000)
+        sentencepiece.train(lines, "word", 2_000)
     with pytest.raises(ValueError, match="too high"):
-        tokenizers.train(lines, "unigram", 100_000)
+        sentencepiece.train(lines, "unigram", 100_000)
     with pytest.raises(ValueError, match=r"character_coverage\(\) >= 0\.98"):
-        tokenizers.train(lines, "bpe", 2_000, coverage=0.9)
+        sentencepiece.train(lines, "bpe", 2_000, coverage=0.9)
 
 
 def test_long_lines_are_read():
     line = "すもももももももものうち。" * 1_000
-    model = tokenizers.load(tokenizers.train([line], "bpe", 12))
-    assert "もも" in dict(tokenizers.vocabulary(model))
+    model = sentencepiece.load(sentencepiece.train([line], "bpe", 12))
+    assert "もも" in dict(sentencepiece.vocabulary(model))
 
 
 @quick
 @given(text=JAPANESE)
 def test_round_trip_with_byte_fallback(with_bytes, text):
-    assert with_bytes.decode(with_bytes.encode(text)) == tokenizers.normalise(text)
+    assert with_bytes.decode(with_bytes.encode(text)) == sentencepiece.normalise(text)
 
 
 def test_round_trip_of_characters_never_met(with_bytes):
@@ -221,10 +228,10 @@ def test_round_trip_of_characters_never_met(with_bytes):
 
 
 def test_load_takes_bytes_and_paths(lines, tmp_path):
-    model = tokenizers.train(lines, "bpe", 2_000, coverage=0.98)
+    model = sentencepiece.train(lines, "bpe", 2_000, coverage=0.98)
     (tmp_path / "x.model").write_bytes(model)
     text = lines[1]
-    assert tokenizers.load(model).encode(text) == tokenizers.load(
+    assert sentencepiece.load(model).encode(text) == sentencepiece.load(
         tmp_path / "x.model"
     ).encode(text)
 
@@ -234,13 +241,13 @@ def test_load_takes_bytes_and_paths(lines, tmp_path):
 
 def test_measure_counts(with_bytes, without):
     text = "鰆鰆と私"
-    found = tokenizers.measure(without, [text, ""])
-    shown = tokenizers.pieces(without, text)
+    found = sentencepiece.measure(without, [text, ""])
+    shown = sentencepiece.pieces(without, text)
     assert "鰆鰆" in shown  # one <unk> hides both
     assert (found["unknown"], found["unk_tokens"]) == (2, 1)
     assert (found["characters"], found["bytes"]) == (4, 12)
     assert found["tokens"] == len(shown) and found["byte_tokens"] == 0
-    found = tokenizers.measure(with_bytes, [text])
+    found = sentencepiece.measure(with_bytes, [text])
     assert (found["unknown"], found["byte_tokens"]) == (0, 6)
 
 
@@ -248,9 +255,9 @@ def test_measure_counts(with_bytes, without):
 @given(text=JAPANESE)
 def test_measure_adds_up(without, text):
     """Known and unknown characters are all characters; two lines are twice one."""
-    found = tokenizers.measure(without, [text])
+    found = sentencepiece.measure(without, [text])
     assert 0 <= found["unk_tokens"] <= found["unknown"] <= found["characters"]
-    twice = tokenizers.measure(without, [text, text])
+    twice = sentencepiece.measure(without, [text, text])
     assert twice == {name: 2 * count for name, count in found.items()}
 
 
@@ -263,11 +270,11 @@ def test_shipped_models_cut_as_the_trace_says():
     models = [f for f in weights.card(study.NAME)["files"] if f.endswith(".model")]
     assert len(models) == 8
     for file in models:
-        processor = tokenizers.load(weights.path(study.NAME, file))
+        processor = sentencepiece.load(weights.path(study.NAME, file))
         run = by_file[file]
         assert processor.get_piece_size() == run["vocab_size"]
         for text, pieces in run["pieces"].items():
-            assert tokenizers.pieces(processor, text) == pieces
+            assert sentencepiece.pieces(processor, text) == pieces
 
 
 def _options(run):
@@ -308,7 +315,7 @@ def test_script_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
     run = study.Run("bpe", 3_000, byte_fallback=True)
     model = study.trained(run, corpus, tmp_path)
     assert study.trained(study.Run("bpe", 50), corpus, tmp_path) is None  # refused
-    monkeypatch.setattr(tokenizers, "train", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(sentencepiece, "train", lambda *_, **__: pytest.fail("again"))
     assert study.trained(run, corpus, tmp_path) == model
     assert study.trained(study.Run("bpe", 50), corpus, tmp_path) is None
     assert not list(tmp_path.glob("*.part"))
