@@ -16,11 +16,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from benchmarks import length
-from lib import decoding, pretrained, weights
+from lib import decoding, weights
 from lib.attention import attention, causal_mask
 from lib.layers import LayerNorm, RMSNorm
 from lib.models.language import LanguageModel
 from lib.positions import rope, rope_frequencies, rope_turns
+from lib.pretrained.origin import PretrainedError
+from lib.pretrained.smollm2 import smollm2
 
 RUNS = 15
 
@@ -98,8 +100,8 @@ def decoding_rows(new_tokens: int = 512) -> dict[str, dict[str, Callable]]:
     for name, row in rows.items():
         row["peer"] = ours(model, decoding.uncached) if "uncached" in name else peer
     try:
-        smol = pretrained.smollm2()
-    except pretrained.PretrainedError as error:
+        smol = smollm2()
+    except PretrainedError as error:
         print(error)
         return rows
     prompt = torch.tensor([smol.tokenizer("The secret of a good soup is").input_ids])

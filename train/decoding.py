@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from datasets import load_dataset
 from tqdm import tqdm
 
-from lib import decoding, pretrained, training, weights
+from lib import decoding, training, weights
 from lib.data.origin import EMBEDDED
+from lib.pretrained.smollm2 import smollm2
 
 NAME = "decoding"
 NEW = 48  # tokens of a text, at most
@@ -226,7 +227,7 @@ def repetition(line: list[int], n: int = 4) -> float:
 def main() -> None:
     folder = training.arguments(__doc__, NAME).folder
     torch.manual_seed(0)
-    smol = pretrained.smollm2()
+    smol = smollm2()
     captions = load_dataset("bentrevett/multi30k")
     read = [
         smol.tokenizer(" " + row["en"].strip()).input_ids for row in captions["train"]

