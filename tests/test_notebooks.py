@@ -183,7 +183,7 @@ ROOMS = """checks exercise figures.theme figures.panels figures.pictures figures
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.sentencepiece
     filters decoding optimisers training adapters lens data.origin data.livedoor
     data.shakespeare data.multi30k data.cifar10 weights pretrained.origin
-    pretrained.smollm2"""
+    pretrained.smollm2 pretrained.vectors pretrained.glove pretrained.ginza"""
 LAYERS = ROOMS.split()
 
 

