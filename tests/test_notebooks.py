@@ -182,8 +182,9 @@ ROOMS = """checks exercise figures.theme figures.panels figures.pictures figures
     layers models.language models.encoder_decoder models.masked models.vision
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.sentencepiece
     filters decoding optimisers training adapters lens data.origin data.livedoor
-    data.shakespeare data.multi30k data.cifar10 weights pretrained.origin
-    pretrained.smollm2 pretrained.vectors pretrained.glove pretrained.ginza"""
+    data.shakespeare data.multi30k data.cifar10 data.written data.senses data.pairs
+    weights pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
+    pretrained.ginza"""
 LAYERS = ROOMS.split()
 
 
