@@ -176,15 +176,22 @@ def test_data_tags_are_known():
     assert used <= DATA_TAGS | {"timing", "hide-cell", "hide-input", "remove-input"}
 
 
-ROOMS = """checks exercise figures.theme figures.panels figures.pictures figures.heatmap
-    figures.bench figures.diagram figures.animation figures.element figures.replay
-    figures.matrices figures.sliders figures.tree runtime attention sparse positions
-    layers models.language models.encoder_decoder models.masked models.vision
+ROOMS = """
+    checks exercise
+    figures.theme figures.panels figures.pictures figures.heatmap figures.bench
+    figures.diagram figures.animation figures.element figures.replay figures.matrices
+    figures.sliders figures.tree
+    runtime attention sparse positions layers
+    models.language models.encoder_decoder models.masked models.vision
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.sentencepiece
-    filters decoding optimisers training adapters lens data.origin data.livedoor
-    data.shakespeare data.multi30k data.cifar10 data.written data.senses data.pairs
-    weights pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
-    pretrained.ginza"""
+    filters decoding optimisers training adapters lens
+    data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
+    data.written data.senses data.pairs
+    weights
+    pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
+    pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
+    pretrained.e5
+"""
 LAYERS = ROOMS.split()
 
 
