@@ -6,6 +6,7 @@ never loaded: the file is read here, by the layout that its source e5.c shows.
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def _pieces(data: bytes, at: int) -> tuple[list[tuple[str, float]], int]:
     scores = np.frombuffer(data, "<f4", count, at + 28 + 4 * (count + 1))
     at += 28 + 4 * (2 * count + 1)
     text = data[at : at + size]
-    names = [text[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    names = [text[a:b].decode() for a, b in pairwise(ends)]
     # Then a table for the engine's normaliser, which `unigram` has no need of.
     at += size
     at += 8 + struct.unpack_from("<4xI", data, at)[0]
