@@ -119,7 +119,7 @@ def _converted(file: Path) -> tuple[BertModel, PreTrainedTokenizerFast]:
         intermediate_size=inner,
         max_position_embeddings=length,
         type_vocab_size=types,
-        layer_norm_eps=round(eps, 15),
+        layer_norm_eps=float(f"{eps:.6g}"),
         pad_token_id=1,
     )
     pieces, at = _pieces(data, 44)

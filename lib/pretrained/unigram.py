@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 
 import sentencepiece
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as before
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -20,9 +20,7 @@ def unigram(pieces: list[tuple[str, float]]) -> PreTrainedTokenizerFast:
     if names[:4] != ["<s>", "<pad>", "</s>", "<unk>"] or names[-1] != "<mask>":
         raise ValueError(f"pieces: not those of XLM-R, but {names[:4]} … {names[-1:]}")
     made = Tokenizer(models.Unigram(pieces, unk_id=3))
-    made.normalizer = normalizers.Sequence(
-        [normalizers.Precompiled(nmt_nfkc()), normalizers.Replace(Regex(" {2,}"), " ")]
-    )
+    made.normalizer = normalizers.Precompiled(nmt_nfkc())
     made.pre_tokenizer = before.Sequence(
         [before.WhitespaceSplit(), before.Metaspace(prepend_scheme="always")]
     )
