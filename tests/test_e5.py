@@ -8,6 +8,7 @@ import pytest
 import torch
 from tokenizers import normalizers
 from transformers import BertConfig, BertModel, XLMRobertaTokenizer
+from transformers.utils import logging as notices
 
 from lib.pretrained import e5, origin, states
 from lib.pretrained.unigram import nmt_nfkc, unigram
@@ -143,7 +144,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         e5._converted(tmp_path / "other")
 
 
-def test_without_the_package_the_hub_answers(small, tmp_path, monkeypatch):
+def test_without_the_package_the_hub_answers(small, tmp_path, monkeypatch, capfd):
     BertModel(small[0].config).save_pretrained(tmp_path)  # the hub's has a pooler
     unigram(PIECES).save_pretrained(tmp_path)
     monkeypatch.setattr(origin, "find_spec", lambda name: None)
@@ -152,6 +153,9 @@ def test_without_the_package_the_hub_answers(small, tmp_path, monkeypatch):
     found = e5.e5()
     assert repr(found).startswith("multilingual-e5-small: ")
     assert "the hub" in repr(found) and "MIT" in repr(found)
+    assert found.model.state_dict().keys() == small[0].state_dict().keys()
+    assert notices.get_verbosity() == notices.WARNING
+    assert not capfd.readouterr().err
 
 
 def test_without_package_and_hub_it_says_how_to_get_it(monkeypatch):

