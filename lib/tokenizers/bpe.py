@@ -8,7 +8,7 @@ import heapq
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, pairwise, repeat
 
@@ -229,3 +229,11 @@ def _ids(tokens: list[str], vocabulary: Mapping[str, int]) -> list[int]:
         if token not in vocabulary:
             raise ValueError(f"text: {token!r} is not in the vocabulary")
     return [vocabulary[token] for token in tokens]
+
+
+def decode(ids: Iterable[int], tokens: Sequence[str] | Mapping[int, str]) -> str:
+    """The text of ids of visible bytes; what is no UTF-8 becomes �.
+
+    `tokens` gives the token of an id. One by one: `presplit.stream`.
+    """
+    return presplit.decode(b"".join(presplit.raw(tokens[i]) for i in ids))

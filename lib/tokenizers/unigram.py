@@ -230,19 +230,15 @@ def expected(text: str, tree: dict) -> tuple[dict[str, float], float]:
     return counts, alpha[-1]
 
 
-def sample(
-    text: str, tree: dict, draw: random.Random, sharpness: float = 1.0
-) -> list[str]:
+def sample(text: str, tree: dict, draw: random.Random, alpha: float = 1.0) -> list[str]:
     """A cut drawn with its probability, each to the power `sharpness` and normalised.
 
     0 draws each cut alike, a large number the best one: α in Kudo (2018).
     """
-    edges = [
-        [(a, sharpness * s) for a, s in arriving] for arriving in lattice(text, tree)
-    ]
-    alpha, cuts = forward(edges), [len(text)]
+    edges = [[(a, alpha * s) for a, s in arriving] for arriving in lattice(text, tree)]
+    before, cuts = forward(edges), [len(text)]
     while cuts[-1]:
         arriving = edges[cuts[-1]]
-        shares = [math.exp(alpha[a] + s - alpha[cuts[-1]]) for a, s in arriving]
+        shares = [math.exp(before[a] + s - before[cuts[-1]]) for a, s in arriving]
         cuts.append(draw.choices(arriving, shares)[0][0])
     return _pieces(text, cuts[::-1], tree)
