@@ -5,8 +5,9 @@ word then becomes one of 256 visible characters, so that BPE meets strings only.
 """
 
 import codecs
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import regex
 
@@ -56,30 +57,23 @@ def raw(characters: str) -> bytes:
         raise ValueError(f"characters: {wrong!r} stands for no byte") from None
 
 
-def utf8(text: str) -> bytes:
-    """The bytes of `text`.
+def byte_words(text: str) -> list[str]:
+    """The words of `text` in visible bytes: what GPT-2's merges work on.
 
     Raises:
         ValueError: a lone surrogate, which UTF-8 cannot write.
     """
     try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        wrong, at = text[error.start], error.start
-        raise ValueError(f"text: {wrong!r} at {at} is a lone surrogate") from None
+        return [visible(word.encode()) for word in split(text)]
+    except UnicodeEncodeError:
+        at = re.search("[\ud800-\udfff]", text).start()
+        raise ValueError(f"text: {text[at]!r} at {at} is a lone surrogate") from None
 
 
-def byte_words(text: str) -> list[str]:
-    """The words of `text` in visible bytes: what GPT-2's merges work on.
-
-    Raises:
-        ValueError: a lone surrogate.
-    """
-    return [visible(utf8(word)) for word in split(text)]
-
-
-def count(texts: Iterable[str], words=byte_words) -> Counter[str]:
-    """How often each word stands in the texts; a text that is no list of words is one.
+def count(
+    texts: Iterable[str], words: Callable[[str], list[str]] = byte_words
+) -> Counter[str]:
+    """How often each word stands in the texts.
 
     `words` cuts a text; ``lambda text: [text]`` leaves it whole.
     """
