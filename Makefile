@@ -38,8 +38,9 @@ refresh: .venv/.ready  ## execute and store the outputs of all notebooks, or NOT
 lab: .venv/.ready  ## open the notebooks in JupyterLab
 	$(WITH_HUB) $(BIN)/jupyter lab notebooks
 
-bench: .venv/.ready  ## measure against peers, write checkpoints/bench
-	$(BIN)/python -m benchmarks.run
+bench: .venv/.ready  ## measure against peers into checkpoints/bench and -tokenizers, or PART=run|tokenizers
+	set -e; for part in $(or $(PART),run tokenizers); do \
+		$(WITH_HUB) $(BIN)/python -m benchmarks.$$part; done
 
 mutants: .venv/.ready  ## would the tests notice? MODULE=lib/<file>.py, or SAMPLE=<number> SEED=<seed>
 	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade --target _build/mutants/tool mutmut==3.8.1

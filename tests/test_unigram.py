@@ -47,7 +47,8 @@ def drawn_case(seed):
     """A model, the same as a processor of sentencepiece, a text and its normal form."""
     draw = random.Random(seed)
     scores = drawn_model(draw)
-    text = "a" + "".join(draw.choices("aabbcもで한 x漢", k=draw.randint(0, 24)))
+    letters = [*"".join(scores).replace("▁", " "), "x", "漢"]
+    text = "a" + "".join(draw.choices(letters, k=draw.randint(0, 24)))
     processor = sentencepiece.load(proto.model_file(scores))
     return processor, unigram.tree(scores), text, processor.normalize(text)
 
@@ -124,13 +125,23 @@ def test_n_best_of_a_trained_model_is_that_of_sentencepiece():
             assert found == wanted, repr(text)
 
 
-def test_n_best_past_ten_thousand_open_paths():
-    """There both search the best 512 of them only; the answer is the same again."""
-    scores = {"a": -1.0, "aa": -2.0, "aaa": -3.0, "▁": -1.0}
+@pytest.mark.parametrize(
+    ("scores", "length"),
+    [
+        ({"a": -1.0, "aa": -2.01, "aaa": -3.02}, 60),
+        ({"a" * n: -1.0 * n for n in range(1, 17)}, 200),  # all cuts are equal
+    ],
+)
+def test_n_best_past_ten_thousand_open_paths(scores, length, monkeypatch):
+    """There both go on with the best 512 only, so the answer is no longer the n best."""
+    spm.set_min_log_level(2)
+    scores = scores | {"▁": -1.0}
     processor, tree = sentencepiece.load(proto.model_file(scores)), unigram.tree(scores)
-    text = "a" * 40
-    found = [pieces for pieces, _ in unigram.n_best("▁" + text, tree, 200)]
-    assert found == processor.nbest_encode(text, nbest_size=200, out_type=str)
+    wanted = processor.nbest_encode("a" * length, nbest_size=500, out_type=str)
+    text = "▁" + "a" * length
+    assert [pieces for pieces, _ in unigram.n_best(text, tree, 500)] == wanted
+    monkeypatch.setattr(unigram, "LARGE", 10**9)
+    assert [pieces for pieces, _ in unigram.n_best(text, tree, 500)] != wanted
 
 
 def test_n_best_is_all_cuts_in_order():
@@ -141,7 +152,6 @@ def test_n_best_is_all_cuts_in_order():
         found = unigram.n_best(text, tree, len(cuts) + 1)
         assert len(found) == len(cuts)
         scores = [score for _, score in found]
-        assert scores == sorted(scores, reverse=True)
         assert scores == pytest.approx(sorted(cuts.values(), reverse=True), abs=1e-4)
 
 
