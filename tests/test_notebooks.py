@@ -183,7 +183,8 @@ ROOMS = """
     figures.sliders figures.tree
     runtime attention sparse positions layers
     models.language models.encoder_decoder models.masked models.vision
-    tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.sentencepiece
+    tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
+    tokenizers.sentencepiece
     filters decoding optimisers training adapters lens
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs
