@@ -25,7 +25,7 @@ from lib.tokenizers import bpe, em, presplit, sentencepiece, unigram
 FOLDER = Path("_build/bench/tokenizers")
 MEGABYTE, VOCABULARY = 1_000_000, 1_000
 SIZES = (0.1, 0.3, 1, 3, 10)  # MB
-UNIGRAM_SIZES = (0.1, 0.3, 1, 3)
+SEEDS = 10_000  # of the unigram models that are timed: as many for each size
 RUNS = 5  # of ours; the textbook runs once, in their middle
 PIECES = 4_000  # of a unigram model
 
@@ -110,7 +110,7 @@ CHILD = """
 import json, sys, time
 from collections import Counter
 from lib.tokenizers import bpe, em, presplit, unigram
-what, file, size = sys.argv[1:]
+what, file, size, seeds = sys.argv[1:]
 text = open(file, encoding="utf8", newline="").read()
 start = time.process_time()
 if what.startswith("BPE"):
@@ -127,7 +127,7 @@ if what.startswith("BPE"):
 else:
     counts = Counter(unigram.marked(x) for x in text.splitlines() if x)
     del text
-    em.train(counts, int(size))
+    em.train(counts, int(size), int(seeds))
 spent = time.process_time() - start
 # Not getrusage: that keeps the peak of the process that started this one.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -140,7 +140,8 @@ def grown(what: str, text: str, vocabulary: int) -> dict:
     with tempfile.NamedTemporaryFile("w", encoding="utf8", newline="") as file:
         file.write(text)
         file.flush()
-        command = [sys.executable, "-c", CHILD, what, file.name, str(vocabulary)]
+        arguments = [what, file.name, str(vocabulary), str(SEEDS)]
+        command = [sys.executable, "-c", CHILD, *arguments]
         said = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds, peak = json.loads(said.stdout)
     return {"seconds": round(seconds, 2), "mb": round(peak)}
@@ -158,7 +159,6 @@ def growth(what: str, text: str, sizes: Iterable[float], vocabulary: int) -> dic
         part = cut(text, size * MEGABYTE)
         key = f"{what}, {size:g} MB"
         rows.append(kept(key, lambda part=part: grown(what, part, vocabulary)))
-        print(key, rows[-1], flush=True)
     seconds, peaks = ([row[key] for row in rows] for key in ("seconds", "mb"))
     return {
         "mb_of_text": list(sizes),
@@ -210,7 +210,9 @@ def unigrams(text: str) -> dict:
 
 
 def kept(key: str, job: Callable):
-    return training.kept(FOLDER, key.replace(" ", "-").replace(",", ""), job)
+    found = training.kept(FOLDER, key.replace(" ", "-").replace(",", ""), job)
+    print(key, json.dumps(found), flush=True)
+    return found
 
 
 def main() -> None:
@@ -227,9 +229,10 @@ def main() -> None:
         "BPE, lines": (SIZES, VOCABULARY),
         "BPE, words": (SIZES, VOCABULARY),
         "BPE, encoding": (SIZES, VOCABULARY),
-        "Unigram, lines": (UNIGRAM_SIZES, PIECES),
+        "Unigram, whole lines": (SIZES, PIECES),
     }
     found = {
+        "rows": {name: kept(name, job) for name, job in rows.items()},
         "growth": {
             what: growth(what, texts["Japanese"], *options)
             for what, options in growing.items()
@@ -238,16 +241,13 @@ def main() -> None:
             name: kept(f"unigram, {name}", lambda text=text: unigrams(text))
             for name, text in first.items()
         },
-        "rows": {name: kept(name, job) for name, job in rows.items()},
     }
-    for part in found.values():
-        for name, row in part.items():
-            print(name, json.dumps(row))
     card = {
         "config": {
             "bytes": MEGABYTE,
             "vocabulary": VOCABULARY,
             "unigram_pieces": PIECES,
+            "unigram_seeds": SEEDS,
             "cpu": runtime.processor(),
             "python": sys.version.split()[0],
         },

@@ -187,7 +187,7 @@ ROOMS = """
     tokenizers.sentencepiece
     filters decoding optimisers training adapters lens
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
-    data.written data.senses data.pairs
+    data.written data.senses data.pairs data.udhr
     weights
     pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram

@@ -2,18 +2,23 @@
 
 As `sentencepiece` does it, in pure Python, with differences: a repeated substring of a word
 may become a piece whatever scripts it mixes, and where the word ends; all characters of the
-text stay; sums are float64. Source: Kudo (2018), and ``unigram_model_trainer.cc``.
+text stay; sums are float64; it starts from fewer substrings. Source: Kudo (2018), and
+``unigram_model_trainer.cc``.
 """
 
 import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
+from heapq import nlargest
 from itertools import repeat
 
 from lib.tokenizers.unigram import expected, lattice, n_best, tree, viterbi
 
 LONGEST = 16  # characters of a piece
+SEEDS = (
+    100_000  # substrings that it starts from: a tenth of sentencepiece's, for memory
+)
 ROUNDS = 2  # EM steps between two prunings
 KEPT = 0.75  # share of the pieces that a pruning keeps
 SPARE = 1.1  # pruning stops above the size asked for: the last cut goes by score
@@ -22,7 +27,7 @@ END = "\0"  # between two words
 
 
 def train(
-    counts: Mapping[str, int], vocab_size: int, most_seeds: int = 1_000_000
+    counts: Mapping[str, int], vocab_size: int, most_seeds: int = SEEDS
 ) -> dict[str, float]:
     """A model of so many pieces, the most probable first, from counted words.
 
@@ -63,40 +68,41 @@ def letters(counts: Mapping[str, int]) -> Counter[str]:
 # --- Where it starts ------------------------------------------------------------------
 
 
-def seeds(counts: Mapping[str, int], most: int = 1_000_000) -> dict[str, float]:
+def seeds(counts: Mapping[str, int], most: int = SEEDS) -> dict[str, float]:
     """All characters, and the repeated substrings that cover most of the text.
 
     A score is the logarithm of frequency times length, normalised.
     """
-    cover = {piece: n * len(piece) for piece, n in repeated(counts).items()}
+    cover = {piece: n * len(piece) for piece, n in repeated(counts, most).items()}
     kept = sorted(cover, key=lambda piece: (-cover[piece], piece))[:most]
     cover = letters(counts) | {piece: cover[piece] for piece in kept}
     total = math.log(sum(cover.values()))
     return {piece: math.log(n) - total for piece, n in cover.items()}
 
 
-def repeated(counts: Mapping[str, int]) -> dict[str, int]:
+def repeated(counts: Mapping[str, int], most: int = SEEDS) -> dict[str, int]:
     """Substrings of 2 to 16 characters that stand in the words at least twice.
 
     One that the same character always follows is left out: the longer one stands for both
     (`sentencepiece` finds these in a suffix array). Length by length, only where the
-    substring one shorter is repeated: so few places stay that a text of megabytes passes.
+    substring one shorter is repeated; of more than twice `most`, those that cover most.
     """
     text, weights = "".join(word + END for word in counts), array("q")
     for word, n in counts.items():
         weights.extend(repeat(n, len(word) + 1))
     found, places = {}, range(len(text))
-    for length in range(1, LONGEST + 1):
+    for length in range(2, LONGEST + 1):
         every: Counter[str] = Counter()
         for i in places:
             every[text[i : i + length]] += weights[i]
-        level = {s: n for s, n in every.items() if n > 1 and s[-1] != END}
+        level = {s: n for s, n in every.items() if n > 1 and END not in s}
         for piece, n in level.items():
             if found.get(piece[:-1]) == n:
                 del found[piece[:-1]]
-        found |= level
         places = array("i", (i for i in places if text[i : i + length] in level))
-    return {piece: n for piece, n in found.items() if len(piece) > 1}
+        found |= level
+        found = dict(nlargest(2 * most, found.items(), lambda x: x[1] * len(x[0])))
+    return found
 
 
 # --- Expectation and maximisation -----------------------------------------------------
