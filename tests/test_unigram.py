@@ -176,6 +176,8 @@ def test_nothing_nul_and_what_is_refused():
     assert unigram.marked("") == "" and unigram.n_best("", tree, 3) == [([], 0.0)]
     assert unigram.encode("a\0\ud800a", tree) == ["a", "\0\ud800", "a"]
     assert unigram.expected("", tree) == ({}, 0.0)
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        unigram.byte_fallback(["\ud800"], tree)
     with pytest.raises(ValueError, match="n: expected at least 1, got 0"):
         unigram.n_best("a", tree, 0)
     for scores in ({}, {"": -1.0}):

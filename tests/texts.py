@@ -1,6 +1,6 @@
 """Texts drawn from fixed seeds, for tests that compare two tokenizers.
 
-Five scripts, marks that combine, emoji with joiners and skin tones, all of Unicode's
+Six scripts, marks that combine, emoji with joiners and skin tones, all of Unicode's
 spaces, code, and bytes that mean nothing.
 """
 
@@ -21,6 +21,9 @@ ODD = [
     "▁",
     "Ġ",
     "<|endoftext|>",
+    "<unk>",
+    "<s>",
+    "<0x0A>",
 ]
 SCRIPTS = {
     "Latin": ((0x41, 0x5B), (0x61, 0x7B), (0x61, 0x7B), (0xC0, 0x180)),
