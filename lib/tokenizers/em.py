@@ -11,9 +11,9 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from heapq import nlargest
-from itertools import repeat
+from itertools import pairwise, repeat
 
-from lib.tokenizers.unigram import expected, lattice, n_best, tree, viterbi
+from lib.tokenizers.unigram import best_cut, expected, lattice, n_best, tree
 
 LONGEST = 16  # characters of a piece
 SEEDS = (
@@ -159,8 +159,8 @@ def pruned(
     read = tree(scores)
     uses = Counter()
     for word, n in counts.items():
-        for piece in best_cut(word, read):
-            uses[piece] += n
+        for start, end in pairwise(best_cut(lattice(word, read))):
+            uses[word[start:end]] += n
     total, losses = sum(uses.values()), {}
     for piece in scores:
         first, *second = n_best(piece, read, 2)
@@ -174,16 +174,6 @@ def pruned(
             losses[piece] = n * (math.log(n / total) - instead)
     kept = sorted(losses, key=lambda piece: (-losses[piece], piece))[:size]
     return {piece: scores[piece] for piece in kept}
-
-
-def best_cut(word: str, tree: dict) -> list[str]:
-    """`unigram.encode`, an unknown character each for itself."""
-    _, back = viterbi(lattice(word, tree))
-    cut, end = [], len(word)
-    while end:
-        cut.append(word[back[end] : end])
-        end = back[end]
-    return cut
 
 
 def finished(

@@ -96,13 +96,18 @@ def viterbi(edges: Edges) -> tuple[array, list[int]]:
     return best, back
 
 
-def encode(text: str, tree: dict) -> list[str]:
-    """The pieces of the most probable cut; unknown characters side by side are one."""
-    _, back = viterbi(lattice(text, tree))
-    cuts = [len(text)]
+def best_cut(edges: Edges) -> list[int]:
+    """Where the best cut cuts, from 0 to the length of the text."""
+    _, back = viterbi(edges)
+    cuts = [len(back) - 1]
     while cuts[-1]:
         cuts.append(back[cuts[-1]])
-    return _pieces(text, cuts[::-1], tree)
+    return cuts[::-1]
+
+
+def encode(text: str, tree: dict) -> list[str]:
+    """The pieces of the most probable cut; unknown characters side by side are one."""
+    return _pieces(text, best_cut(lattice(text, tree)), tree)
 
 
 def is_unknown(piece: str, tree: dict) -> bool:
