@@ -51,7 +51,7 @@ def train(
         for _ in range(ROUNDS):
             scores = maximised(expectations(counts, scores)[0])
         if len(scores) <= SPARE * vocab_size:
-            return finished(scores, characters, vocab_size)
+            return finished(scores, vocab_size)
         size = max(int(SPARE * vocab_size), int(KEPT * len(scores)))
         scores = pruned(counts, scores, size)
 
@@ -126,9 +126,13 @@ def maximised(expected: Mapping[str, float]) -> dict[str, float]:
 
     The logarithm would give the maximum of the likelihood; exp(digamma(x)) is about
     x − ½, so rare pieces lose more than frequent ones: a prior for few pieces. One that is
-    expected less than half a time is dropped.
+    expected less than half a time is dropped; a character counts as half a time.
     """
-    kept = {piece: n for piece, n in expected.items() if n >= RARE}
+    kept = {
+        piece: max(n, RARE)
+        for piece, n in expected.items()
+        if n >= RARE or len(piece) == 1
+    }
     total = digamma(sum(kept.values()))
     return {piece: digamma(n) - total for piece, n in kept.items()}
 
@@ -154,7 +158,7 @@ def pruned(
     """The `size` pieces without which the words would lose most probability.
 
     Without a piece, each place where the best cut has it would take the piece's own second
-    best cut. One that no best cut has goes; one that cannot be cut stays.
+    best cut. One that no best cut has goes; a character stays.
     """
     read = tree(scores)
     uses = Counter()
@@ -163,36 +167,29 @@ def pruned(
             uses[word[start:end]] += n
     total, losses = sum(uses.values()), {}
     for piece in scores:
-        first, *second = n_best(piece, read, 2)
-        if not uses[piece] or len(first[0]) > 1:
-            continue
-        losses[piece] = math.inf
-        if second:
-            parts = second[0][0]
-            n, rest = uses[piece], total + uses[piece] * (len(parts) - 1)
-            instead = sum(math.log((uses[part] + n) / rest) for part in parts)
-            losses[piece] = n * (math.log(n / total) - instead)
+        if len(piece) == 1:
+            losses[piece] = math.inf
+        elif uses[piece]:
+            (first, _), (second, _) = n_best(piece, read, 2)
+            if len(first) == 1:  # else its parts replace it already
+                n, rest = uses[piece], total + uses[piece] * (len(second) - 1)
+                instead = sum(math.log((uses[part] + n) / rest) for part in second)
+                losses[piece] = n * (math.log(n / total) - instead)
     kept = sorted(losses, key=lambda piece: (-losses[piece], piece))[:size]
     return {piece: scores[piece] for piece in kept}
 
 
-def finished(
-    scores: Mapping[str, float], characters: Counter[str], vocab_size: int
-) -> dict[str, float]:
+def finished(scores: Mapping[str, float], vocab_size: int) -> dict[str, float]:
     """All characters, and the most probable other pieces, as many as asked for.
 
-    A character that EM dropped comes back with the lowest score, the more frequent first.
+    Raises:
+        ValueError: there are too few.
     """
-    worst, lost = min(scores.values()), 0
-    kept = {}
-    for character, _ in sorted(characters.items(), key=lambda x: (-x[1], x[0])):
-        kept[character] = scores.get(character, worst + 1e-4 * lost)
-        lost += character not in scores
-    others = sorted(scores.keys() - kept.keys(), key=lambda p: (-scores[p], p))
-    if len(kept) + len(others) < vocab_size:
+    if len(scores) < vocab_size:
         raise ValueError(
-            f"vocab_size: the text has pieces for {len(kept) + len(others)} at most,"
+            f"vocab_size: the text has pieces for {len(scores)} at most,"
             f" got {vocab_size}"
         )
-    kept |= {piece: scores[piece] for piece in others[: vocab_size - len(kept)]}
-    return dict(sorted(kept.items(), key=lambda x: (-x[1], x[0])))
+    order = sorted(scores, key=lambda piece: (len(piece) > 1, -scores[piece], piece))
+    kept = sorted(order[:vocab_size], key=lambda piece: (-scores[piece], piece))
+    return {piece: scores[piece] for piece in kept}
