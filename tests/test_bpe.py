@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_words_are_those_of_tokenizers(texts):
         wanted = [word for word, _ in peer.pre_tokenize_str(text)]
         assert presplit.byte_words(text) == wanted, repr(text)
         assert "".join(presplit.split(text)) == text
+
+
+def test_every_character_of_an_old_unicode_is_cut_as_by_tokenizers():
+    """Of the newest ones `regex` and `tokenizers` know different ones."""
+    peer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    known = unicodedata.ucd_3_2_0
+    for code in range(0x30000):
+        if known.category(chr(code)) not in ("Cn", "Cs", "Co"):
+            text = f"a{chr(code)}1 {chr(code)}"
+            wanted = [word for word, _ in peer.pre_tokenize_str(text)]
+            assert presplit.byte_words(text) == wanted, hex(code)
 
 
 def test_the_alphabet_of_bytes():

@@ -21,7 +21,8 @@ GPT2 = regex.compile(
 def split(text: str) -> list[str]:
     """Cut `text` as GPT-2 does; the parts together are the text.
 
-    Source: Radford et al. (2019), the pattern of their ``encoder.py``.
+    What is a letter, Unicode says: of its newest signs two libraries may know different
+    ones. Source: Radford et al. (2019), the pattern of their ``encoder.py``.
     """
     return GPT2.findall(text)
 
