@@ -312,6 +312,68 @@ def hybrid_formula(T, b, r, G):
     return b * b * ((2 * r + 1) * (T // b) - r * (r + 1)) + 2 * G * (T - (r + 1) * b)
 
 
+# --- neural networks ---------------------------------------------------------------------
+
+
+def larger_by_numpy(a, b):
+    both = np.array([a, b])
+    return both.max(), *((both == both.max()) / (both == both.max()).sum())
+
+
+def larger_by_autograd(a, b):
+    x, y = (torch.tensor(float(v), requires_grad=True) for v in (a, b))
+    top = torch.maximum(x, y)
+    top.backward()
+    return top.detach(), x.grad, y.grad
+
+
+def back_by_loop(g, x):
+    out = torch.zeros_like(x)
+    for b in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            out[b, d] = g[b, 0] * 2 * x[b, d] / len(x[b])
+    return out
+
+
+def back_by_autograd(g, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad((x**2).mean(-1, keepdim=True), x, g)[0]
+
+
+def nesterov_by_torch(p, g, v, rate, keep):
+    q = p.clone().requires_grad_()
+    optimiser = torch.optim.SGD([q], lr=rate, momentum=keep, nesterov=True)
+    optimiser.state[q]["momentum_buffer"] = v.clone()
+    q.grad = g.clone()
+    optimiser.step()
+    return q.detach(), optimiser.state[q]["momentum_buffer"]
+
+
+def nesterov_in_place(p, g, v, rate, keep):
+    v.mul_(keep).add_(g)
+    p.sub_(rate * (g + keep * v))
+    return p, v
+
+
+def clip_by_torch(gradients, most):
+    holders = [torch.zeros_like(g).requires_grad_() for g in gradients]
+    for holder, g in zip(holders, gradients, strict=True):
+        holder.grad = g.clone()
+    torch.nn.utils.clip_grad_norm_(holders, most)
+    return [holder.grad for holder in holders]
+
+
+def clip_by_cat(gradients, most):
+    length = torch.cat([g.flatten() for g in gradients]).norm()
+    return [g * most / length if length > most else g for g in gradients]
+
+
+def clip_in_numpy(gradients, most):
+    arrays = [g.numpy() for g in gradients]
+    length = np.sqrt(sum((a**2).sum() for a in arrays))
+    return [a / max(1.0, length / most) for a in arrays]
+
+
 # --- relative positions ------------------------------------------------------------------
 
 
@@ -603,6 +665,17 @@ RIGHT_ANSWERS = [
         "in float64",
         lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
     ),
+    ("neural_networks", "slope", "a float", 100.0),
+    ("neural_networks", "slope", "a tensor", torch.tensor(100)),
+    ("neural_networks", "larger", "numpy", larger_by_numpy),
+    ("neural_networks", "larger", "autograd", larger_by_autograd),
+    ("neural_networks", "back", "loops", back_by_loop),
+    ("neural_networks", "back", "autograd", back_by_autograd),
+    ("neural_networks", "nesterov", "torch's own", nesterov_by_torch),
+    ("neural_networks", "nesterov", "written into p and v", nesterov_in_place),
+    ("neural_networks", "clip", "torch's own", clip_by_torch),
+    ("neural_networks", "clip", "one long vector", clip_by_cat),
+    ("neural_networks", "clip", "numpy", clip_in_numpy),
     ("relative_positions", "bucket", "difference of logarithms", bucket_by_difference),
     ("relative_positions", "bucket", "a loop, a list", bucket_by_loop),
     (
@@ -704,6 +777,90 @@ WRONG_ANSWERS = [
         "",
     ),
     # once taken as right
+    ("neural_networks", "slope", "one way", 2 * 10 * 4, "is added"),
+    ("neural_networks", "slope", "no chain rule", 4 + 1, "slope of the inside"),
+    ("neural_networks", "slope", "by b", 2 * 10 * 2, "slope by b"),
+    (
+        "neural_networks",
+        "larger",
+        "the first at a tie",
+        lambda a, b: (a, 1, 0) if a >= b else (b, 0, 1),
+        "first input",
+    ),
+    (
+        "neural_networks",
+        "larger",
+        "no thought of a tie",
+        lambda a, b: (max(a, b), int(a > b), int(a < b)),
+        "neither",
+    ),
+    (
+        "neural_networks",
+        "larger",
+        "slopes of the wrong one",
+        lambda a, b: (max(a, b), 0.5 if a == b else a < b, 0.5 if a == b else a > b),
+        "swapped",
+    ),
+    (
+        "neural_networks",
+        "back",
+        "a sum of squares",
+        lambda g, x: 2 * g * x,
+        "division by D",
+    ),
+    ("neural_networks", "back", "len(x)", lambda g, x: g * 2 * x / len(x), "rows"),
+    (
+        "neural_networks",
+        "back",
+        "the mean, not its slope",
+        lambda g, x: g * (x**2).mean(-1, keepdim=True),
+        "",
+    ),
+    (
+        "neural_networks",
+        "nesterov",
+        "plain momentum",
+        lambda p, g, v, rate, keep: (p - rate * (keep * v + g), keep * v + g),
+        "plain momentum",
+    ),
+    (
+        "neural_networks",
+        "nesterov",
+        "the old v in the step",
+        lambda p, g, v, rate, keep: (p - rate * (g + keep * v), keep * v + g),
+        "plain momentum",
+    ),
+    (
+        "neural_networks",
+        "nesterov",
+        "v not updated",
+        lambda p, g, v, rate, keep: (p - rate * (g + keep * (keep * v + g)), v),
+        "old v is returned",
+    ),
+    (
+        "neural_networks",
+        "clip",
+        "each alone",
+        lambda gradients, most: [g * min(1, most / g.norm()) for g in gradients],
+        "own length",
+    ),
+    (
+        "neural_networks",
+        "clip",
+        "clamped",
+        lambda gradients, most: [g.clamp(-most, most) for g in gradients],
+        "clamped",
+    ),
+    (
+        "neural_networks",
+        "clip",
+        "always",
+        lambda gradients, most: [
+            g * most / torch.cat([h.flatten() for h in gradients]).norm()
+            for g in gradients
+        ],
+        "made longer",
+    ),
     (
         "sentencepiece",
         "smallest_vocabulary",

@@ -1,3 +1,3 @@
 """The pages that keep the whole house style. The others follow, and then this list goes."""
 
-MENDED = ("block/attention", "block/rope")
+MENDED = ("basics/neural-networks", "block/attention", "block/rope")

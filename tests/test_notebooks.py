@@ -180,7 +180,7 @@ ROOMS = """
     checks exercise
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
-    figures.sliders figures.tree
+    figures.sliders figures.tree figures.plane
     runtime attention sparse positions layers
     models.language models.encoder_decoder models.masked models.vision
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
