@@ -47,8 +47,9 @@ function map(p, total) {
   p.points.forEach((group, i) => group.xy.forEach(([a, b]) => inside.append(
     svg("g", { transform: `translate(${(x(a) - LEFT).toFixed(1)} ${(y(b) - TOP).toFixed(1)})` }, mark(i, 3)))));
   const ways = p.paths.map((one, i) => {
-    const halo = path("", { stroke: "#fff", "stroke-width": 4.5 });
-    const line = path("", { stroke: data.colours[i], "stroke-width": 2, "stroke-dasharray": DASHES[i] });
+    const dash = { "stroke-dasharray": DASHES[i] };
+    const halo = path("", { stroke: "#fff", "stroke-width": 4.5, ...dash });
+    const line = path("", { stroke: data.colours[i], "stroke-width": 2, ...dash });
     const head = svg("g", {}, mark(i, 5));
     inside.append(halo, line, head);
     return [one.xy, halo, line, head];
