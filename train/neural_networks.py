@@ -1,6 +1,6 @@
 """Spirals, depth and optimisers: the record of `basics/neural-networks`.
 
-    python -m train.neural_networks       # everything, about 5 minutes on one core
+    python -m train.neural_networks       # everything, about 4 minutes on one core
 
 Four parts. **spirals**: held-out accuracy by width and depth, with linear baselines.
 **overfit**: a net that learns forty points by heart, a part of them with a wrong label.
@@ -297,7 +297,7 @@ def study(folder: Path) -> dict:
     found = {"spirals": nets, "overfit": {"steps": LOOKS, "runs": few}}
     found |= {"depth": {"runs": depth, "rates": rates, "longer": longer}}
     found["depth"]["gradients"] = {size: kept(slopes, size) for size in SIZES}
-    found |= {"optimisers": optimisers, "cpu_minutes": round(sum(seconds) / 60, 1)}
+    found |= {"optimisers": optimisers, "cpu_minutes": round(sum(seconds) / 60)}
     return json.loads(json.dumps(found))
 
 

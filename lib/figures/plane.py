@@ -22,7 +22,7 @@ from lib.figures.pictures import png
 from lib.figures.theme import CATEGORIES, DIVERGING, SEQUENTIAL, STYLES
 
 LEVELS = 64  # steps of the colour map
-FINE = 100  # steps in which a map's numbers travel
+FINE = 50  # steps in which a map's numbers travel
 MARKS = "osD^vX"
 Limits = tuple[float, float]
 
