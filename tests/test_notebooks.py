@@ -185,9 +185,11 @@ ROOMS = """
     models.language models.encoder_decoder models.masked models.vision
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
-    filters decoding optimisers training adapters lens
+    filters decoding optimisers training adapters
+    lens.hooks lens.heads lens.measures
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
+    data.relations data.tasks
     weights
     pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
