@@ -157,7 +157,7 @@ def rounded(value: Tensor | list) -> float | list:
 
 def without(model: nn.Module) -> dict:
     """What `evaluate` finds with each head's output put to its mean: "layer.head" -> it."""
-    mixed, twice = held_out()
+    mixed, _ = held_out()
     with heads.reading_heads(model) as mixes:
         model(mixed)
     found = {}

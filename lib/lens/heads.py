@@ -45,7 +45,9 @@ def attention_layers(model: nn.Module) -> list[Attention]:
             maps = [f"{name}.{part}" if name else part for part in family]
             if all(m in modules for m in maps):
                 heads = getattr(modules[name], "num_heads", None)
-                heads = heads or config.num_attention_heads
+                heads = heads or getattr(config, "num_attention_heads", None)
+                if heads is None:
+                    raise ValueError(f"{name}: says nowhere how many heads it has")
                 shared = getattr(config, "num_key_value_heads", None) or heads
                 found.append(Attention(*maps, heads, shared))
     if not found:
@@ -180,7 +182,7 @@ def kernel_weights(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = query.float() @ key.float().mT * scale  # (..., Tq, Tk)
     if is_causal:
-        attn_mask = torch.ones_like(scores[..., :, :], dtype=torch.bool).tril()
+        attn_mask = torch.ones_like(scores, dtype=torch.bool).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
@@ -196,9 +198,9 @@ def query_key(model: nn.Module, layer: int, head: int) -> Tensor:
     """The QK circuit: (D, D), what makes one token attend to another.
 
     In row convention, `x_query @ QK @ x_key` is the score before its division by √d, x
-    being what the attention reads (after its norm). Biases are left out. With RoPE, whose
-    rotations stand between the two maps, this is the score of a token with *itself's
-    place*, distance 0; at other distances rotate `head_maps` yourself.
+    being what the attention reads (after its norm). Biases are left out. The
+    rotations of RoPE stand between the two maps: there this is the score at distance 0
+    alone, and at others the rotation goes between the query and key of `head_maps`.
 
     Raises ValueError for a layer or head that does not exist.
     Source: Elhage et al. (2021), "A Mathematical Framework for Transformer Circuits".

@@ -50,7 +50,7 @@ def matching(model: nn.Module, pattern: str) -> list[str]:
 def reading(model: nn.Module, pattern: str) -> Iterator[Saved]:
     """What the matching modules put out in one pass: name -> tensor, a copy of its own.
 
-    `with lens.reading(model, r"blocks\\.\\d+") as found: model(ids)`; of an output with
+    `with hooks.reading(model, r"blocks\\.\\d+") as found: model(ids)`; of an output with
     several parts it is the first tensor. Inside a `replacing`, what was replaced is read.
 
     Raises:
@@ -84,7 +84,12 @@ def replacing(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         RuntimeError: a module never ran before the `with` ended.
         FloatingPointError: a function gives NaN; the message names the module.
     """
-    by_name = {name: edits[p] for p in edits for name in matching(model, p)}
+    by_name: dict[str, Edit] = {}
+    for pattern, edit in edits.items():
+        for name in matching(model, pattern):
+            if name in by_name:
+                raise ValueError(f"edits: more than one pattern matches {name}")
+            by_name[name] = edit
     with hooked(model, by_name, on_output):
         yield
 
