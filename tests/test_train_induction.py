@@ -27,14 +27,17 @@ def test_text_follows_the_chain(generator):
     assert (chain > -1e-6).all() and torch.allclose(
         study.CHAIN[:, -1], torch.ones(study.V), atol=1e-5
     )
-    tokens = study.text(400, generator)
-    assert tokens.shape == (400, study.T) and tokens.max() < study.V
+    tokens = study.text(800, generator)
+    assert tokens.shape == (800, study.T) and tokens.max() < study.V
     counts = torch.zeros(study.V, study.V)
     pairs = (tokens[:, :-1].flatten(), tokens[:, 1:].flatten())
     counts.index_put_(pairs, torch.ones(len(pairs[0])), accumulate=True)
     seen = counts.sum(-1) > 500
     gap = (counts[seen] / counts[seen].sum(-1, keepdim=True) - chain[seen]).abs()
     assert seen.sum() > 20 and gap.max() < 0.08
+    rate = -(chain * chain.clamp(min=1e-12).log()).sum(-1)  # (V,), by the token before
+    mean = (counts.sum(-1) * rate).sum() / counts.sum()
+    assert study.floor() == pytest.approx(mean.item(), abs=0.1)
 
 
 def test_repeats_come_again(generator):
@@ -48,7 +51,7 @@ def test_repeats_come_again(generator):
 
 
 def test_no_token_of_the_early_places_can_be_foretold_from_its_sequence():
-    assert study.EARLY.stop + 1 <= study.PERIODS[0]  # losses of tokens 8 to 15
+    assert study.EARLY.stop < study.PERIODS[0]  # loss i is that of place i + 1
     assert study.LATE.stop + 1 == study.T
     assert study.LATE.start + 1 >= 2 * study.PERIODS[1]
 
@@ -56,7 +59,8 @@ def test_no_token_of_the_early_places_can_be_foretold_from_its_sequence():
 def test_the_mixture_is_half_and_half(generator):
     mixed = study.mixture(40, generator)
     repeat = [
-        any(torch.equal(row[p:], row[:-p]) for p in range(1, 49)) for row in mixed
+        any(torch.equal(row[p:], row[:-p]) for p in range(1, study.PERIODS[1] + 1))
+        for row in mixed
     ]
     assert repeat == [False, True] * 20
 
@@ -104,19 +108,18 @@ def test_what_is_measured(tiny):
     found = study.evaluate(model)
     loss = study.losses(model, mixed)
     assert found["text"] == pytest.approx(loss[::2].mean().item(), abs=1e-4)
-    late, early = loss[:, 95:].mean(), loss[:, 7:15].mean()
+    late, early = loss[:, 47:].mean(), loss[:, 3:7].mean()
     assert found["in_context"] == pytest.approx((late - early).item(), abs=1e-4)
     assert [len(row) for row in found["induction"]] == [4, 4]
-    half = study.losses(model, twice)[:, 32:].mean().item()
+    half = study.losses(model, twice)[:, 20:].mean().item()
     assert found["again"] == pytest.approx(half, abs=1e-4)
 
 
 def test_when_it_formed_and_dropped():
-    scores = [0.01, 0.2, 0.6, 0.9]
-    losses = [0.0, -0.2, -0.3, -1.0]
+    scores, again = [0.01, 0.2, 0.6, 0.9], [4.2, 3.9, 2.1, 2.0]  # ln 64 is 4.16
     found = [
-        {"step": 10 * i, "induction": [[0.0, s]], "in_context": x}
-        for i, (s, x) in enumerate(zip(scores, losses, strict=True))
+        {"step": 10 * i, "induction": [[0.0, s], [s / 9, 0.0]], "again": x}
+        for i, (s, x) in enumerate(zip(scores, again, strict=True))
     ]
     assert study.formed(found) == 20 and study.dropped(found) == 30
     assert study.formed(found[:2]) is None and study.dropped(found[:2]) is None
