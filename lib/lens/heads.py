@@ -123,7 +123,8 @@ def reading_attention(model: nn.Module) -> Iterator[Saved]:
     Torch's fused kernel, `scaled_dot_product_attention`, never writes them down. Its
     calls are caught and the weights computed from the query, key and mask it is given,
     positions already in them; a query without any key has weights of 0. A module that
-    makes weights itself has to be asked by `reading`.
+    does without the kernel (our `MultiHeadAttention`, `transformers`' "eager") returns
+    its weights itself and is not in what is found.
 
     Raises RuntimeError where the kernel was not called, or twice by one module, and
     FloatingPointError for NaN, whose message names the module.
@@ -180,7 +181,8 @@ def kernel_weights(
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = query.float() @ key.float().mT * scale  # (..., Tq, Tk)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    scores = query.to(wide) @ key.to(wide).mT * scale  # (..., Tq, Tk)
     if is_causal:
         attn_mask = torch.ones_like(scores, dtype=torch.bool).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
