@@ -111,6 +111,10 @@ def test_what_is_measured(tiny):
     late, early = loss[:, 47:].mean(), loss[:, 3:7].mean()
     assert found["in_context"] == pytest.approx((late - early).item(), abs=1e-4)
     assert [len(row) for row in found["induction"]] == [4, 4]
+    kinds = found["in_context_text"], found["in_context_repeats"]
+    assert sum(kinds) / 2 == pytest.approx(found["in_context"], abs=1e-4)
+    late, early = loss[1::2, 47:].mean(), loss[1::2, 3:7].mean()
+    assert kinds[1] == pytest.approx((late - early).item(), abs=1e-4)
     half = study.losses(model, twice)[:, 20:].mean().item()
     assert found["again"] == pytest.approx(half, abs=1e-4)
 

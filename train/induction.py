@@ -15,7 +15,9 @@ argument 2). If induction is what the drop of the loss is, the third arm has it 
 
 In-context score: the mean loss of places 48–63 less that of places 4–7, counted from 0, on
 held-out sequences of both kinds (Olsson et al. take the 500th token less the 50th). At
-places 4–7 nothing can have come again, at 48–63 everything has. Sizes, periods and rate
+places 4–7 nothing can have come again, at 48–63 everything has. The score of each kind is
+recorded too: a network that tells text from repeats by the tokens so far has gained
+something on both without having found a copy. Sizes, periods and rate
 were fixed by trials with one other seed; all five seeds are reported.
 
 To be tested on the page: the final in-context scores of five against five seeds by the
@@ -141,6 +143,7 @@ def evaluate(model: nn.Module) -> dict:
     """Losses by kind, the in-context score, and each head's two scores."""
     mixed, twice = held_out()
     loss = losses(model, mixed)  # (B, T − 1)
+    gain = loss[:, LATE].mean(1) - loss[:, EARLY].mean(1)  # (B,)
     with heads.reading_attention(model) as maps:
         again = losses(model, twice)[:, PERIOD:].mean()
     previous = measures.at_offset(2 * PERIOD, -1)
@@ -149,7 +152,9 @@ def evaluate(model: nn.Module) -> dict:
         "text": loss[::2].mean(),
         "repeats": loss[1::2].mean(),
         "again": again,
-        "in_context": loss[:, LATE].mean() - loss[:, EARLY].mean(),
+        "in_context": gain.mean(),
+        "in_context_text": gain[::2].mean(),
+        "in_context_repeats": gain[1::2].mean(),
         "previous": [measures.share(m, previous).mean(0) for m in maps.values()],
         "induction": [
             measures.share(m, wanted.expand_as(m)).mean(0) for m in maps.values()
