@@ -4,6 +4,7 @@ Each is (chapter, exercise, what it does, answer); a wrong one adds a part of th
 that names its mistake, "" where any message will do. The data of `test_exercises`.
 """
 
+import functools
 import heapq
 import itertools
 import math
@@ -556,6 +557,130 @@ def ece_without_a_border(confidence, right, bins):
     return gap.abs().sum() / len(confidence)
 
 
+# --- tokenizer_internals ----------------------------------------------------------
+
+
+def longest_by_recursion(word, pieces, start=True):
+    if not word:
+        return []
+    for end in range(len(word), 0, -1):
+        piece = word[:end] if start else "##" + word[:end]
+        if piece in pieces:
+            rest = longest_by_recursion(word[end:], pieces, False)
+            return ["[UNK]"] if rest == ["[UNK]"] else [piece, *rest]
+    return ["[UNK]"]
+
+
+def longest_by_shrinking(word, pieces):
+    found, rest = [], word
+    while rest:
+        mark = "##" if found else ""
+        end = len(rest)
+        while end and mark + rest[:end] not in pieces:
+            end -= 1
+        if not end:
+            return ["[UNK]"]
+        found.append(mark + rest[:end])
+        rest = rest[end:]
+    return found
+
+
+def longest_without_marks(word, pieces):
+    found, rest = [], word
+    while rest:
+        end = next((e for e in range(len(rest), 0, -1) if rest[:e] in pieces), 0)
+        if not end:
+            return ["[UNK]"]
+        found.append(rest[:end])
+        rest = rest[end:]
+    return found
+
+
+def longest_stops(word, pieces):
+    found, i = [], 0
+    while i < len(word):
+        for j in range(len(word), i, -1):
+            piece = ("##" if i else "") + word[i:j]
+            if piece in pieces:
+                found.append(piece)
+                i = j
+                break
+        else:
+            return [*found, "[UNK]"]
+    return found
+
+
+def ways_with_a_cache(text, pieces):
+    @functools.cache
+    def count(i):
+        if i == len(text):
+            return 1
+        return sum(count(j) for j in range(i + 1, len(text) + 1) if text[i:j] in pieces)
+
+    return count(0)
+
+
+def ways_in_an_array(text, pieces):
+    ways = np.zeros(len(text) + 1, dtype=object)
+    ways[0] = 1
+    for i in range(len(text)):
+        for piece in pieces:
+            if text.startswith(piece, i):
+                ways[i + len(piece)] += ways[i]
+    return int(ways[-1])
+
+
+def ways_from_nothing(text, pieces):
+    ways = [0] * (len(text) + 1)
+    for j in range(1, len(text) + 1):
+        ways[j] = sum(ways[i] for i in range(j) if text[i:j] in pieces)
+    return ways[-1]
+
+
+def stream_by_waiting(parts):
+    waiting, found = b"", []
+    for part in parts:
+        waiting += part
+        try:
+            text = waiting.decode()
+        except UnicodeDecodeError as error:
+            text, waiting = waiting[: error.start].decode(), waiting[error.start :]
+        else:
+            waiting = b""
+        found.append(text)
+    return found
+
+
+def stream_by_difference(parts):
+    found, before = [], ""
+    for n in range(1, len(parts) + 1):
+        now = b"".join(parts[:n]).decode(errors="ignore")
+        found.append(now[len(before) :])
+        before = now
+    return found
+
+
+def all_cuts(text, logs):
+    if not text:
+        return [0.0]
+    ends = [e for e in range(1, len(text) + 1) if text[:e] in logs]
+    return [logs[text[:e]] + rest for e in ends for rest in all_cuts(text[e:], logs)]
+
+
+def entropy_by_cuts(text, logs):
+    shares = torch.tensor(all_cuts(text, logs), dtype=torch.float64).softmax(0)
+    return -(shares * shares.log()).sum()
+
+
+def entropy_in_bits(text, logs):
+    return entropy_by_cuts(text, logs) / np.log(2)
+
+
+def entropy_not_divided(text, logs):
+    chances = np.exp(all_cuts(text, logs))
+    return -(chances * np.log(chances)).sum()
+
+
 RIGHT_ANSWERS = [
     ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
     ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
@@ -693,6 +818,13 @@ RIGHT_ANSWERS = [
         smallest_by_deleting,
     ),
     ("sentencepiece", "smallest_vocabulary", "sorting", smallest_by_sorting),
+    ("tokenizer_internals", "longest", "recursion", longest_by_recursion),
+    ("tokenizer_internals", "longest", "shrinking", longest_by_shrinking),
+    ("tokenizer_internals", "ways", "from the end, cached", ways_with_a_cache),
+    ("tokenizer_internals", "ways", "an array, pushed", ways_in_an_array),
+    ("tokenizer_internals", "stream", "bytes that wait", stream_by_waiting),
+    ("tokenizer_internals", "stream", "differences", stream_by_difference),
+    ("tokenizer_internals", "entropy", "all cuts", entropy_by_cuts),
     (
         "transformer_by_hand",
         "shift",
@@ -1163,5 +1295,80 @@ WRONG_ANSWERS = [
         "pixels divided",
         lambda h, w, p: h * w // (p * p) + 1,
         "not the sides",
+    ),
+    (
+        "tokenizer_internals",
+        "longest",
+        "without marks",
+        longest_without_marks,
+        "without ##",
+    ),
+    (
+        "tokenizer_internals",
+        "longest",
+        "the rest unknown",
+        longest_stops,
+        "only the rest is unknown",
+    ),
+    (
+        "tokenizer_internals",
+        "longest",
+        "marks left out",
+        lambda word, pieces: [
+            x.removeprefix("##") for x in longest_by_shrinking(word, pieces)
+        ],
+        "lost their ##",
+    ),
+    (
+        "tokenizer_internals",
+        "ways",
+        "from nothing",
+        ways_from_nothing,
+        "before any letter",
+    ),
+    (
+        "tokenizer_internals",
+        "ways",
+        "all cuts tried",
+        lambda text, pieces: len(all_cuts(text, dict.fromkeys(pieces, 0.0))),
+        "does its loop end",
+    ),
+    (
+        "tokenizer_internals",
+        "stream",
+        "one by one",
+        lambda parts: [str(part, "utf-8", "replace") for part in parts],
+        "comes as �",
+    ),
+    (
+        "tokenizer_internals",
+        "stream",
+        "the text so far",
+        lambda parts: [
+            "".join(stream_by_waiting(parts)[: n + 1]) for n in range(len(parts))
+        ],
+        "only what is new",
+    ),
+    (
+        "tokenizer_internals",
+        "stream",
+        "strict",
+        lambda parts: [part.decode() for part in parts],
+        "UnicodeDecodeError",
+    ),
+    ("tokenizer_internals", "entropy", "in bits", entropy_in_bits, "in bits"),
+    (
+        "tokenizer_internals",
+        "entropy",
+        "not divided",
+        entropy_not_divided,
+        "not divided by their sum",
+    ),
+    (
+        "tokenizer_internals",
+        "entropy",
+        "equally likely",
+        lambda text, logs: np.log(len(all_cuts(text, logs))),
+        "equally likely",
     ),
 ]

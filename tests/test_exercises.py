@@ -81,7 +81,8 @@ def stacked(value):
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return torch.stack([torch.as_tensor(x) for x in value])
+        words = any(isinstance(x, str) for x in value)  # which no tensor holds
+        return value if words else torch.stack([torch.as_tensor(x) for x in value])
     return torch.as_tensor(value)
 
 

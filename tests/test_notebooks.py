@@ -180,7 +180,7 @@ ROOMS = """
     checks exercise
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
-    figures.sliders figures.tree figures.plane
+    figures.sliders figures.tree figures.pieces figures.plane
     runtime attention sparse positions layers
     models.language models.encoder_decoder models.masked models.vision
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
@@ -191,7 +191,8 @@ ROOMS = """
     data.written data.senses data.pairs data.udhr
     data.relations data.tasks
     weights
-    pretrained.origin pretrained.smollm2 pretrained.vectors pretrained.glove
+    pretrained.origin pretrained.smollm2 pretrained.gpt2 pretrained.vectors
+    pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
     pretrained.e5
 """
