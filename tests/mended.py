@@ -1,3 +1,8 @@
 """The pages that keep the whole house style. The others follow, and then this list goes."""
 
-MENDED = ("basics/neural-networks", "block/attention", "block/rope")
+MENDED = (
+    "basics/neural-networks",
+    "block/attention",
+    "block/rope",
+    "tokens/tokenizer-internals",
+)
