@@ -1,8 +1,8 @@
 // Text as coloured pieces, frame by frame; pieces.py writes its rows beside this.
 const STYLE = `
-  .rows { display: grid; grid-template-columns: auto 1fr; gap: 8px 12px; margin: 8px 0 }
+  .rows { display: grid; grid-template-columns: auto 1fr; gap: 8px 12px; margin: 8px 0; align-content: start }
   .title { text-align: right; opacity: 0.85; line-height: 26px; white-space: pre }
-  .row { display: flex; flex-wrap: wrap; gap: 4px 3px; min-width: 0 }
+  .row { display: flex; flex-wrap: wrap; align-content: start; gap: 4px 3px; min-width: 0 }
   .row > span { border: 1px solid; border-radius: 4px; padding: 1px 4px; line-height: 22px; overflow-wrap: anywhere; white-space: pre-wrap }
   .row > .grey { border-color: #8888; border-style: dashed }
   @media (max-width: 480px) { .rows { grid-template-columns: 1fr; gap: 2px } .title { text-align: left } }`;
