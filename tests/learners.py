@@ -228,6 +228,121 @@ def penalty_below_one(logits, ids, penalty):
     return torch.where(seen, pushed, logits)
 
 
+# --- embeddings --------------------------------------------------------------------------
+
+
+def pool_by_loop(hidden, mask, ids, share):
+    rows = []
+    for h, m, i in zip(hidden, mask, ids, strict=True):
+        total, weights = 0.0, 0.0
+        for t in range(len(i)):
+            if m[t]:
+                weight = 1e-3 / (1e-3 + share[i[t]])
+                total, weights = total + weight * h[t], weights + weight
+        rows.append(total / weights)
+    return torch.stack(rows)
+
+
+def pool_in_numpy(hidden, mask, ids, share):
+    weight = mask.numpy() * 0.001 / (0.001 + share.numpy()[ids.numpy()])
+    weight = weight / weight.sum(1, keepdims=True)
+    return np.einsum("bt,btd->bd", weight, hidden.numpy())
+
+
+def pool_by_product(hidden, mask, ids, share):
+    weight = (0.001 / (0.001 + share[ids])).masked_fill(mask == 0, 0.0)
+    return (F.normalize(weight, p=1, dim=1).unsqueeze(1) @ hidden).squeeze(1)
+
+
+def pool_mean_of_products(hidden, mask, ids, share):
+    weight = mask * 0.001 / (0.001 + share[ids])
+    return (weight.unsqueeze(-1) * hidden).mean(1)
+
+
+def flatten_by_eigh(vectors, k):
+    x = vectors.double() - vectors.double().mean(0)
+    _, axes = torch.linalg.eigh(x.T @ x)  # the largest come last
+    for u in axes.T[-k:]:
+        x = x - torch.outer(x @ u, u)
+    return x
+
+
+def flatten_in_numpy(vectors, k):
+    x = vectors.numpy() - vectors.numpy().mean(axis=0, keepdims=True)
+    left, values, axes = np.linalg.svd(x, full_matrices=False)
+    values[:k] = 0
+    return left * values @ axes
+
+
+def flatten_in_place(vectors, k):
+    vectors -= vectors.mean(0)
+    axes = torch.linalg.svd(vectors).Vh[:k]
+    vectors -= torch.einsum("nd,kd,ke->ne", vectors, axes, axes)
+    return vectors
+
+
+def flatten_by_columns(vectors, k):
+    x = vectors - vectors.mean(0)
+    axes = torch.linalg.svd(x, full_matrices=False)[2][:, :k]
+    return x - x @ axes @ axes.T
+
+
+def product_by_loop(vectors, a, b, c):
+    found = []
+    for x in vectors:
+        near = [(1 + F.cosine_similarity(x, vectors[i], dim=0)) / 2 for i in (a, b, c)]
+        found.append(near[1] * near[2] / (near[0] + 0.001))
+    return torch.stack(found)
+
+
+def product_by_logarithms(vectors, a, b, c):
+    unit = vectors.double() / vectors.double().norm(dim=1, keepdim=True)
+    near = (unit @ unit.T + 1) / 2
+    near = near.clamp(min=1e-300)
+    return (near[b].log() + near[c].log() - (near[a] + 1e-3).log()).exp()
+
+
+def product_in_numpy(vectors, a, b, c):
+    unit = vectors.numpy() / np.linalg.norm(vectors.numpy(), axis=1, keepdims=True)
+    one, two, three = (0.5 * (1 + unit @ unit[i]) for i in (a, b, c))
+    return two * three / (one + 0.001)
+
+
+def product_other_way(vectors, a, b, c):
+    unit = F.normalize(vectors, dim=-1)
+    near = (unit @ unit[[a, b, c]].T + 1) / 2
+    return near[:, 0] * near[:, 2] / (near[:, 1] + 0.001)
+
+
+def csls_by_loop(queries, texts, k):
+    found = torch.zeros(len(queries), len(texts))
+    for i, x in enumerate(queries):
+        for j, y in enumerate(texts):
+            of_x = sorted((t @ x for t in texts), reverse=True)[:k]
+            of_y = sorted((q @ y for q in queries), reverse=True)[:k]
+            found[i, j] = 2 * (x @ y) - sum(of_x) / k - sum(of_y) / k
+    return found
+
+
+def csls_by_sorting(queries, texts, k):
+    near = queries @ texts.mT
+    rows = near.sort(1, descending=True).values[:, :k].mean(1, keepdim=True)
+    columns = near.sort(0, descending=True).values[:k].mean(0, keepdim=True)
+    return near - rows + near - columns
+
+
+def csls_in_numpy(queries, texts, k):
+    near = queries.numpy() @ texts.numpy().T
+    rows = np.sort(near, axis=1)[:, -k:].mean(axis=1, keepdims=True)
+    columns = np.sort(near, axis=0)[-k:].mean(axis=0)
+    return 2 * near - rows - columns
+
+
+def csls_of_all(queries, texts, k):
+    near = queries @ texts.T
+    return 2 * near - near.mean(dim=1, keepdim=True) - near.mean(dim=0)
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -767,6 +882,18 @@ RIGHT_ANSWERS = [
         ),
     ),
     ("decoding", "penalty", "a loop, in place", penalty_by_loop),
+    ("embeddings", "pool", "a loop", pool_by_loop),
+    ("embeddings", "pool", "numpy", pool_in_numpy),
+    ("embeddings", "pool", "a product of matrices", pool_by_product),
+    ("embeddings", "flatten", "eigenvectors, float64", flatten_by_eigh),
+    ("embeddings", "flatten", "numpy, values set to 0", flatten_in_numpy),
+    ("embeddings", "flatten", "in place, einsum", flatten_in_place),
+    ("embeddings", "product", "a loop", product_by_loop),
+    ("embeddings", "product", "logarithms", product_by_logarithms),
+    ("embeddings", "product", "numpy", product_in_numpy),
+    ("embeddings", "csls", "a loop", csls_by_loop),
+    ("embeddings", "csls", "sorting", csls_by_sorting),
+    ("embeddings", "csls", "numpy", csls_in_numpy),
     ("global_local", "mask", "places as they come", mask_by_places),
     (
         "global_local",
@@ -992,6 +1119,82 @@ WRONG_ANSWERS = [
             for g in gradients
         ],
         "made longer",
+    ),
+    (
+        "embeddings",
+        "pool",
+        "padding in the sum of weights",
+        lambda h, m, i, p: (
+            (h * m[..., None] * (1e-3 / (1e-3 + p[i]))[..., None]).sum(1)
+            / (1e-3 / (1e-3 + p[i])).sum(1)[:, None]
+        ),
+        "padding counts in what divides",
+    ),
+    (
+        "embeddings",
+        "pool",
+        "a mean of products",
+        pool_mean_of_products,
+        "T, padding included",
+    ),
+    (
+        "embeddings",
+        "pool",
+        "the page's mean",
+        lambda h, m, i, p: (h * m[..., None]).sum(1) / m.sum(1, keepdim=True),
+        "this is the page's mean",
+    ),
+    (
+        "embeddings",
+        "flatten",
+        "no centring",
+        lambda v, k: v - v @ torch.linalg.svd(v)[2][:k].T @ torch.linalg.svd(v)[2][:k],
+        "the mean is not taken away first",
+    ),
+    ("embeddings", "flatten", "columns", flatten_by_columns, "its rows are"),
+    (
+        "embeddings",
+        "flatten",
+        "centring alone",
+        lambda v, k: v - v.mean(0, keepdim=True),
+        "no direction is removed",
+    ),
+    ("embeddings", "product", "a for b", product_other_way, "a and b have changed"),
+    (
+        "embeddings",
+        "product",
+        "a sum",
+        lambda v, a, b, c: F.cosine_similarity(
+            v,
+            F.normalize(v, dim=1)[[b]]
+            - F.normalize(v, dim=1)[[a]]
+            + F.normalize(v, dim=1)[[c]],
+        ),
+        "this is the page's score",
+    ),
+    (
+        "embeddings",
+        "product",
+        "not moved",
+        lambda v, a, b, c: (
+            F.cosine_similarity(v, v[[b]])
+            * F.cosine_similarity(v, v[[c]])
+            / (F.cosine_similarity(v, v[[a]]) + 0.001)
+        ),
+        "not moved",
+    ),
+    ("embeddings", "csls", "means of all", csls_of_all, "mean over all"),
+    ("embeddings", "csls", "cosines", lambda q, t, k: q @ t.mT, "cosines alone"),
+    (
+        "embeddings",
+        "csls",
+        "one cosine",
+        lambda q, t, k: (
+            q @ t.T
+            - (q @ t.T).topk(k, 1).values.mean(1, keepdim=True)
+            - (q @ t.T).topk(k, 0).values.mean(0)
+        ),
+        "counts once",
     ),
     (
         "sentencepiece",

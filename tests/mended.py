@@ -5,4 +5,5 @@ MENDED = (
     "block/attention",
     "block/rope",
     "tokens/tokenizer-internals",
+    "tokens/embeddings",
 )

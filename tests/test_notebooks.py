@@ -180,9 +180,10 @@ ROOMS = """
     checks exercise
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
-    figures.sliders figures.tree figures.pieces figures.plane
+    figures.sliders figures.tree figures.pieces figures.plane figures.map
     runtime attention sparse positions layers
     models.language models.encoder_decoder models.masked models.vision
+    embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
     filters decoding optimisers training adapters
@@ -191,7 +192,7 @@ ROOMS = """
     data.written data.senses data.pairs data.udhr
     data.relations data.tasks
     weights
-    pretrained.origin pretrained.smollm2 pretrained.gpt2 pretrained.vectors
+    pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
     pretrained.e5

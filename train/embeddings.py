@@ -153,6 +153,31 @@ def cosines(tokens: Sequence[tuple], seed: int) -> list[list[float]]:
     ]
 
 
+def sinks(model: str, language: str) -> dict[str, list]:
+    """By layer: what the first token of a text does, and tokens of one sentence.
+
+    "norm": the length of the first token's vector over the median of the others';
+    "cosines": as `cosines`, seed 0, with the first token of each text left out;
+    "one sentence": the mean cosine of two tokens of the same sentence, without it.
+    """
+    found, rows = LOADERS[model](), of_language(language)
+    sentences, _ = prepared(model, rows)
+    tokens, norms, inside = [], [], []
+    for sentence in sentences:
+        states, places = token_states(found, sentence)  # (L, T, D)
+        lengths = states.norm(dim=-1)  # (L, T)
+        norms.append(lengths[:, 0] / lengths[:, 1:].median(1).values)
+        own = [i for i, (a, b) in enumerate(places) if b > a and i > 0]
+        tokens.append((states[:, own], [(0, 1)] * len(own)))
+        inside.append([mean_cosine(layer[own]) for layer in states])
+    norms = torch.stack(norms).median(0).values  # (L,)
+    return {
+        "norm": [round(x, 2) for x in norms.tolist()],
+        "cosines": cosines(tokens, 0),
+        "one sentence": torch.tensor(inside).mean(0).round(decimals=4).tolist(),
+    }
+
+
 def mean_cosine(vectors: Tensor) -> float:
     """The mean cosine of two different vectors of (N, D)."""
     unit = F.normalize(vectors.double(), dim=-1)
@@ -213,6 +238,18 @@ def context(row: dict, table) -> list[str]:
             stop = next((e for e in ends if text[at:e] in table), None)
             found += [text[at:stop]] if stop else []
             at = stop or at + 1
+    return found
+
+
+def static_neighbours(language: str) -> dict[str, list[str]]:
+    """The four nearest words of each word's one row, in GloVe or ja_ginza."""
+    table = glove() if language == "en" else ginza()
+    unit = F.normalize(table.vectors, dim=-1)
+    found = {}
+    for word in dict.fromkeys(row["word"] for row in of_language(language)):
+        order = (unit @ F.normalize(table[word], dim=-1)).argsort(descending=True)
+        near = [table.words[i] for i in order[:8].tolist()]
+        found[word] = [other for other in near if other != word][:4]
     return found
 
 
@@ -294,14 +331,23 @@ def study(folder: Path) -> dict:
         key = training.digest([job.__name__, *what, SKIP_GRAM, SETTINGS])
         return training.kept(folder, key, lambda: job(*what))
 
-    trace = {"senses": {}, "baselines": {}, "retrieval": {}, "skip-grams": {}}
+    trace = {
+        "senses": {},
+        "static": {},
+        "baselines": {},
+        "retrieval": {},
+        "skip-grams": {},
+    }
     trace["categories"] = CATEGORIES
     trace["map"] = run(laid_out)
     for language in ("en", "ja"):
         trace["baselines"][language] = run(baselines, language)
+        trace["static"][language] = run(static_neighbours, language)
     for model, languages in MODELS.items():
         for language in languages:
-            trace["senses"][f"{model}, {language}"] = run(read, model, language)
+            name = f"{model}, {language}"
+            trace["senses"][name] = run(read, model, language)
+            trace["senses"][name] |= {"sinks": run(sinks, model, language)}
     for name, model, prefix in (
         ("E5", "E5", "query: "),
         ("E5, no prefix", "E5", ""),
