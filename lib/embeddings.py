@@ -128,11 +128,13 @@ def sgns(
     rate: float = 0.01,
     batch: int = 16_384,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Skip-gram with negative sampling on pairs (2, N), both directions: words (V, d).
 
     `frequency` (V,) counts the words. With `sample`, a word of share f stays in a pair
-    with probability √(sample / f). Adam, whose rate falls to 0. Mikolov et al., 2013.
+    with probability √(sample / f). Adam, whose rate falls to 0. In float64 the vectors
+    are the same on every processor but for the last digits. Mikolov et al., 2013.
 
     Raises:
         ValueError: there are no pairs; or as `negatives` does.
@@ -146,8 +148,9 @@ def sgns(
         keep = (sample / share).sqrt().clamp(max=1)  # (V,)
         stays = torch.rand(pairs.shape[1], generator=g) < keep[pairs].prod(0)
         pairs = pairs[:, stays]
-    words = (torch.randn(len(share), d, generator=g) / 10).requires_grad_()
-    contexts = torch.zeros(len(share), d, requires_grad=True)
+    start = torch.randn(len(share), d, generator=g).to(dtype) / 10
+    words, contexts = start.requires_grad_(), torch.zeros(len(share), d, dtype=dtype)
+    contexts.requires_grad_()
     optimiser = torch.optim.Adam([words, contexts], lr=rate)
     batch = min(batch, pairs.shape[1])
     steps = epochs * (pairs.shape[1] // batch)

@@ -29,7 +29,11 @@ def test_places_fill_the_frame_with_both_axes_to_one_scale(figures):
     assert one["names"] == NAMES and one["near"] == NEAR
     assert data["labels"] == ["words"] and data["alt"] == "Four words."
     [ax] = figures[0].axes
-    assert [text.get_text() for text in ax.texts] == ["the", "cat", "猫"]  # one has no room
+    assert [text.get_text() for text in ax.texts] == [
+        "the",
+        "cat",
+        "猫",
+    ]  # one has no room
     assert ax.yaxis_inverted()
 
 
