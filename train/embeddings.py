@@ -1,6 +1,6 @@
 """What vectors of words and sentences tell apart: the record of `tokens/embeddings`.
 
-    python -m train.embeddings            # everything, about 20 minutes on one core
+    python -m train.embeddings            # everything, about 8 minutes on one core
 
 **Senses**: one word in many sentences of ours, its vector in every layer of MiniLM and
 SmolLM2 (English) and of E5 (both languages), told apart by the nearer mean of its senses
@@ -8,9 +8,10 @@ SmolLM2 (English) and of E5 (both languages), told apart by the nearer mean of i
 that: bags of the words around, the same models where nothing follows the word, and the
 mean cosine of tokens drawn from different sentences, before and after centring.
 **Clouds**: the two main axes of each layer of E5 for the Japanese words. **Retrieval**:
-English and Japanese sentences, by layer. **Skip-grams**: what the settings of `lib.embeddings.sgns`
-do to the categories of the page, five seeds each; the settings were fixed beforehand, but
-for the two of the first line. **Map**: 2,000 words of GloVe, laid out by t-SNE.
+English and Japanese sentences, by layer. **Skip-grams**: what the settings of
+`lib.embeddings.sgns` do to the categories of the page, five seeds each; rate, thinning and
+epochs were picked among ten settings by that measure, the others were fixed beforehand.
+**Map**: 2,000 words of GloVe, laid out by t-SNE.
 
 Every finished part is a file under `_build/train/embeddings/`, so a killed command goes on
 where it was. It needs the packages of requirements-weights.txt, and Multi30k.
