@@ -28,7 +28,15 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
 # A cell with such a tag depends on that data set.
-DATA_TAGS = {"cifar10", "e5", "gpt2", "livedoor", "multi30k", "tiny-shakespeare", "udhr"}
+DATA_TAGS = {
+    "cifar10",
+    "e5",
+    "gpt2",
+    "livedoor",
+    "multi30k",
+    "tiny-shakespeare",
+    "udhr",
+}
 KEY = "glassbox"
 ADDRESS = re.compile(r"(?<=@ git\+)https://[^\s\"']+")
 TIMEOUT = 300  # seconds a cell

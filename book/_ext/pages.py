@@ -44,6 +44,8 @@ def _mended(app, page: str, html: str) -> str:
     for comment in soup.find_all(string=lambda text: isinstance(text, Comment)):
         comment.extract()
     _load_less(soup, page)
+    if page.startswith("notebooks/"):
+        _load_elements_late(app, soup)
     _draw_icons(soup)
     _name_things(soup)
     _size_pictures(app, soup)
@@ -91,6 +93,18 @@ def _load_less(soup, page: str) -> None:
         if "tabs" in name:
             tag["data-sd-tabs-storage-prefix"] = "sphinx-design-tab-id-"
         soup.head.append(tag)
+
+
+def _load_elements_late(app, soup) -> None:
+    """What a reader works comes when it is near (site.js): until then its still stands."""
+    root = soup.html["data-content_root"]
+    folder = Path(app.outdir) / "_static" / "elements"
+    for host in soup.select("[data-element]"):
+        script = host.script.extract()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{host['data-key']}.js"
+        (folder / name).write_text(script.string, "utf8")
+        host["data-script"] = f"{root}_static/elements/{name}"
 
 
 @cache

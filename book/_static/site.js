@@ -1,3 +1,17 @@
+// What a reader works is loaded when it comes near; its still stands until then (pages.py).
+{
+  const near = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      const script = document.createElement("script");
+      script.src = target.dataset.script;
+      document.head.append(script);
+    }
+  }, { rootMargin: "800px" });
+  for (const host of document.querySelectorAll("[data-script]")) near.observe(host);
+}
+
 // A replay that plays by itself: once, when it comes into view, unless motion is unwanted.
 for (const host of document.querySelectorAll(".plays [data-element=replay]")) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) break;

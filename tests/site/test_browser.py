@@ -20,6 +20,14 @@ OTHERS = [
     for page in PAGES
     if page.parent == SITE / "book" or page.name == "search.html"
 ]
+# Scrolls to each thing that a reader works, as a reader would, and waits until it is there.
+ELEMENTS = """async () => {
+  for (const host of document.querySelectorAll("[data-script]")) {
+    host.scrollIntoView();
+    while (!host.shadowRoot) await new Promise((wait) => setTimeout(wait, 20));
+  }
+  scrollTo(0, 0);
+}"""
 # What Tab should reach: links, buttons, fields, in the shadow of a replay too.
 CONTROLS = """() => {
   const found = new Set(), walk = (root) => {
@@ -107,6 +115,7 @@ def test_page(path, site, open_page):
     assert not [url for url in page.requests if not url.startswith(site)]
     assert not [url for url in responses if "searchindex" in url]
     assert weight(responses) <= 200_000
+    page.evaluate(ELEMENTS)
     assert fits(page) and page.evaluate(THEME) == "light"
     if formula := page.query_selector(".katex-html"):  # drawn with our own fonts
         page.evaluate("document.fonts.ready")
