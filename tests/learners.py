@@ -917,8 +917,8 @@ RIGHT_ANSWERS = [
         "in float64",
         lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
     ),
-    ("neural_networks", "slope", "a float", 100.0),
-    ("neural_networks", "slope", "a tensor", torch.tensor(100)),
+    ("neural_networks", "slope", "a float", 150.0),
+    ("neural_networks", "slope", "a tensor", torch.tensor(150)),
     ("neural_networks", "larger", "numpy", larger_by_numpy),
     ("neural_networks", "larger", "autograd", larger_by_autograd),
     ("neural_networks", "back", "loops", back_by_loop),
@@ -1036,9 +1036,11 @@ WRONG_ANSWERS = [
         "",
     ),
     # once taken as right
-    ("neural_networks", "slope", "one way", 2 * 10 * 4, "is added"),
+    ("neural_networks", "slope", "the value", (3 * 4 + 3) ** 2, "value of f"),
+    ("neural_networks", "slope", "one way", 2 * 15 * 4, "is added"),
+    ("neural_networks", "slope", "2 u once", 2 * 15 * 4 + 1, "both ways"),
     ("neural_networks", "slope", "no chain rule", 4 + 1, "slope of the inside"),
-    ("neural_networks", "slope", "by b", 2 * 10 * 2, "slope by b"),
+    ("neural_networks", "slope", "by b", 2 * 15 * 3, "slope by b"),
     (
         "neural_networks",
         "larger",
@@ -1066,6 +1068,13 @@ WRONG_ANSWERS = [
         "a sum of squares",
         lambda g, x: 2 * g * x,
         "division by D",
+    ),
+    (
+        "neural_networks",
+        "back",
+        "as the nodes do",
+        lambda g, x: (2 * g * x / x.shape[-1],),
+        "in a tuple",
     ),
     ("neural_networks", "back", "len(x)", lambda g, x: g * 2 * x / len(x), "rows"),
     (
@@ -1109,6 +1118,15 @@ WRONG_ANSWERS = [
         "clamped",
         lambda gradients, most: [g.clamp(-most, most) for g in gradients],
         "clamped",
+    ),
+    (
+        "neural_networks",
+        "clip",
+        "the largest norm",
+        lambda gradients, most: [
+            g * min(1, most / max(h.norm() for h in gradients)) for g in gradients
+        ],
+        "longest tensor",
     ),
     (
         "neural_networks",

@@ -71,7 +71,7 @@ CONFIG = {
 
 
 def spirals(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points (n, 2) on two arms of 1½ turns, with noise, and their arm (n,), 0 or 1."""
+    """Points (n, 2) on two spiral arms of 1.35 turns, with noise, and their arm (n,), 0 or 1."""
     arm = torch.arange(n) % 2  # (n,)
     along = 0.1 + 0.9 * torch.rand(n, generator=generator).sqrt()  # (n,)
     angle = 3 * torch.pi * along + torch.pi * arm  # (n,)

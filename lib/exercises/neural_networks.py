@@ -12,21 +12,23 @@ def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- slope: (a b + a)² by a, at a = 2 and b = 4 ------------------------------------------
+# --- slope: (a b + a)² by a, at a = 3 and b = 4 ------------------------------------------
 
 slope = Exercise(
-    correct=100,
+    correct=150,
     mistakes={
+        "that is the value of f: its slope by a is asked for": 225,
         "one way from a to a b + a is missing, the one on which a is added: b + 1, not "
-        "b": 80,
+        "b": 120,
         "one way from a to a b + a is missing, the one through the product: b + 1, not "
-        "1": 20,
+        "1": 30,
+        "2 u belongs to both ways: 2 u times (b + 1), not 2 u b + 1": 121,
         "that is the slope of the inside, a b + a: multiply it by 2 u, the slope of the "
         "square": 5,
-        "the slope of u² is 2 u = 20, not u = 10": 50,
-        "that is the slope by b: a is asked for": 40,
+        "the slope of u² is 2 u = 30, not u = 15": 75,
+        "that is the slope by b: a is asked for": 90,
         "that is 2 u times the inside once more: the slope of the inside by a is b + "
-        "1": 200,
+        "1": 450,
     },
 )
 
@@ -109,6 +111,9 @@ back = Exercise(
         ),
         "this is the way back through the root of the mean square": lambda g, x: (
             g * x / x.shape[-1] / x.square().mean(-1, keepdim=True).sqrt()
+        ),
+        "the slopes are right, but in a tuple: return the tensor itself": lambda g, x: (
+            (g * 2 * x / x.shape[-1],)
         ),
         "the rows are added up: each has its own result, and its own g": lambda g, x: (
             g.sum(0, keepdim=True) * 2 * x / x.shape[-1]
@@ -207,6 +212,18 @@ clip = Exercise(
         "the lengths of the tensors are added up: add the squares, and take one root": (
             lambda gradients, most: [
                 g * min(1.0, most / sum(_length([x]) for x in gradients))
+                for g in gradients
+            ]
+        ),
+        "that is the length of the longest tensor: all numbers count together": (
+            lambda gradients, most: [
+                g * min(1.0, most / max(_length([x]) for x in gradients))
+                for g in gradients
+            ]
+        ),
+        "that is the largest number: the length is the root of the sum of squares": (
+            lambda gradients, most: [
+                g * min(1.0, most / max(float(x.abs().max()) for x in gradients))
                 for g in gradients
             ]
         ),
