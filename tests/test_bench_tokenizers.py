@@ -18,8 +18,14 @@ def test_text_is_cut_between_characters():
 
 def test_a_row_against_the_textbook(prose):
     text = bench.cut(prose, 5_000)
-    for words in (bench.whole(text), presplit.byte_words(text)):
-        row = bench.against(words)  # it asserts that all three learn the same
+    parts = presplit.byte_words(text)
+    for words, slowly in [
+        (bench.whole(text), bench.textbook),
+        ([presplit.visible(text.encode())], bench.textbook),
+        (parts, bench.textbook),
+        (parts, bench.counted),
+    ]:
+        row = bench.against(words, slowly)  # it asserts that all three learn the same
         assert row["merges"] == 744 and row["words"] == len(words) >= row["different"]
         middle, low, high = row["ratio"]
         assert 1 < low <= middle <= high
