@@ -1,6 +1,7 @@
 """The built site: nothing from other hosts, every figure told in words, links that lead."""
 
 import functools
+import gzip
 import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -66,6 +67,18 @@ def test_pictures_have_alt_text(page):
 def test_figures_have_captions(page):
     for figure in article(page).find_all("figure"):
         assert figure.figcaption and figure.figcaption.get_text(strip=True)
+
+
+@each
+def test_what_a_reader_works_comes_late_and_is_light(page):
+    """A chapter's elements are files of at most 100 KB over the wire, beside a still."""
+    for host in article(page).select("[data-script]"):
+        assert not host.find("script")
+        assert host.find("img", alt=True) or host.find("table")
+        file = place(page, host["data-script"])
+        assert file.is_file() and len(gzip.compress(file.read_bytes(), 6)) <= 100_000
+    if page.parent.parent.name == "notebooks":
+        assert not article(page).select("[data-element]:not([data-script])")
 
 
 @each
