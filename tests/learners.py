@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lib.tokenizers import presplit
+
 # --- absolute positions ------------------------------------------------------------------
 
 
@@ -725,6 +727,38 @@ def longest_stops(word, pieces):
     return found
 
 
+def longest_marked_after(word, pieces):
+    first, *rest = longest_without_marks(word, pieces)
+    return [first, *("##" + piece for piece in rest)]
+
+
+def longest_with_either(word, pieces):
+    found, start = [], 0
+    while start < len(word):
+        end = len(word)
+        while end > start and not {word[start:end], "##" + word[start:end]} & pieces:
+            end -= 1
+        if end == start:
+            return ["[UNK]"]
+        found.append("##" * (start > 0) + word[start:end])
+        start = end
+    return found
+
+
+def longest_or_nothing(word, pieces):
+    found = longest_by_recursion(word, pieces)
+    return [] if "[UNK]" in found else found
+
+
+def ways_by_logarithms(text, pieces):
+    alpha = [0.0] + [-math.inf] * len(text)
+    for j in range(1, len(text) + 1):
+        alpha[j] = np.logaddexp.reduce(
+            [alpha[i] for i in range(j) if text[i:j] in pieces], initial=-np.inf
+        )
+    return round(math.exp(alpha[-1]))
+
+
 def ways_with_a_cache(text, pieces):
     @functools.cache
     def count(i):
@@ -766,6 +800,18 @@ def stream_by_waiting(parts):
     return found
 
 
+def stream_in_whole_parts(parts):
+    waiting, found = b"", []
+    for part in parts:
+        waiting += part
+        try:
+            found.append(waiting.decode())
+            waiting = b""
+        except UnicodeDecodeError:
+            found.append("")
+    return found
+
+
 def stream_by_difference(parts):
     found, before = [], ""
     for n in range(1, len(parts) + 1):
@@ -789,6 +835,12 @@ def entropy_by_cuts(text, logs):
 
 def entropy_in_bits(text, logs):
     return entropy_by_cuts(text, logs) / np.log(2)
+
+
+def entropy_without_z(text, logs):
+    scores = np.array(all_cuts(text, logs))
+    chances = np.exp(scores)
+    return -(chances / chances.sum() * scores).sum()
 
 
 def entropy_not_divided(text, logs):
@@ -949,6 +1001,7 @@ RIGHT_ANSWERS = [
     ("tokenizer_internals", "longest", "shrinking", longest_by_shrinking),
     ("tokenizer_internals", "ways", "from the end, cached", ways_with_a_cache),
     ("tokenizer_internals", "ways", "an array, pushed", ways_in_an_array),
+    ("tokenizer_internals", "ways", "logarithms, rounded", ways_by_logarithms),
     ("tokenizer_internals", "stream", "bytes that wait", stream_by_waiting),
     ("tokenizer_internals", "stream", "differences", stream_by_difference),
     ("tokenizer_internals", "entropy", "all cuts", entropy_by_cuts),
@@ -1542,6 +1595,27 @@ WRONG_ANSWERS = [
     ),
     (
         "tokenizer_internals",
+        "longest",
+        "marks added after",
+        longest_marked_after,
+        "comes only afterwards",
+    ),
+    (
+        "tokenizer_internals",
+        "longest",
+        "either form",
+        longest_with_either,
+        "without ## is taken, too",
+    ),
+    (
+        "tokenizer_internals",
+        "longest",
+        "nothing at all",
+        longest_or_nothing,
+        "it becomes one [UNK]",
+    ),
+    (
+        "tokenizer_internals",
         "ways",
         "from nothing",
         ways_from_nothing,
@@ -1576,6 +1650,27 @@ WRONG_ANSWERS = [
         "strict",
         lambda parts: [part.decode() for part in parts],
         "UnicodeDecodeError",
+    ),
+    (
+        "tokenizer_internals",
+        "stream",
+        "whole parts",
+        stream_in_whole_parts,
+        "show what is whole",
+    ),
+    (
+        "tokenizer_internals",
+        "stream",
+        "lib's, pasted",
+        lambda parts: list(presplit.stream(parts)),
+        "leave it out",
+    ),
+    (
+        "tokenizer_internals",
+        "entropy",
+        "ln Z forgotten",
+        entropy_without_z,
+        "the logarithm, too",
     ),
     ("tokenizer_internals", "entropy", "in bits", entropy_in_bits, "in bits"),
     (

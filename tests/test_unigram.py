@@ -12,6 +12,7 @@ from texts import drawn
 
 from lib import weights
 from lib.data import livedoor
+from lib.data.origin import EMBEDDED
 from lib.tokenizers import em, proto, sentencepiece, unigram
 
 NUMBER = 2_000  # texts a case
@@ -338,6 +339,29 @@ def test_a_model_is_as_good_as_that_of_sentencepiece(lines, model):
     assert tokens["ours"] < 1.01 * tokens["theirs"]
     assert nats["ours"] < 1.01 * nats["theirs"]
     assert len(model.keys() & peer.keys()) > 0.7 * len(model)
+
+
+def test_few_words_and_few_pieces_are_no_worse_than_those_of_sentencepiece(tmp_path):
+    prose = (EMBEDDED / "prose.txt").read_text(encoding="utf-8").split()
+    seen = dict(Counter(prose).most_common(400))
+    rows = "".join(f"{word}\t{times}\n" for word, times in seen.items())
+    (tmp_path / "words.tsv").write_text(rows, encoding="utf-8")
+    spm.SentencePieceTrainer.train(
+        input=tmp_path / "words.tsv",
+        input_format="tsv",
+        model_prefix=tmp_path / "model",
+        model_type="unigram",
+        vocab_size=203,
+        character_coverage=1.0,
+        add_dummy_prefix=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    peer = spm.SentencePieceProcessor(model_file=str(tmp_path / "model.model"))
+    models = em.train(seen, 200), pieces_of(peer)
+    ours, theirs = (em.expectations(seen, model)[1] for model in models)
+    assert [len(model) for model in models] == [200, 200]
+    assert ours > theirs and models[1].keys() >= em.letters(seen).keys()
 
 
 def test_sentencepiece_encodes_with_our_model(lines, model):

@@ -4,6 +4,7 @@ import codecs
 import math
 
 from lib.exercise import Exercise
+from lib.tokenizers import presplit
 
 # --- longest: WordPiece, the longest match from the left ----------------------------
 
@@ -43,6 +44,10 @@ def _skips(word, pieces):
     return found
 
 
+def _either(word, pieces):
+    return _longest(word, {*pieces, *("##" + x for x in pieces if x[:2] != "##")})
+
+
 def _shortest(word, pieces):
     return _longest(word, pieces, ends=lambda i, end: range(i + 1, end + 1))
 
@@ -63,8 +68,16 @@ longest = Exercise(
         "a letter that fits nowhere is skipped: the whole word becomes one "
         "[UNK]": _skips,
         "the shortest piece is taken: it is the longest": _shortest,
+        "inside a word the pieces are looked up without ##, which comes only "
+        "afterwards": lambda w, p: _longest(w, p, mark=""),
+        "inside a word a piece without ## is taken, too": _either,
+        "a word that does not fit is left out: it becomes one [UNK]": lambda w, p: [
+            piece for piece in _longest(w, p) if piece != "[UNK]"
+        ],
     },
-    cases=[(word, _PIECES) for word in ("slower", "newest", "lowly", "slow", "wer")],
+    cases=[
+        (word, _PIECES) for word in ("slower", "newest", "lowly", "slow", "wer", "lown")
+    ],
 )
 
 
@@ -105,7 +118,7 @@ ways = Exercise(
     cases=[
         ("slower", {*"slower", "low", "er", "lower"}),
         ("すもももももももものうち", {*"すものうち", "もも", "すもも", "うち"}),
-        ("a" * 70, {"a", "aa", "aaa"}),
+        ("a" * 40, {"a", "aa", "aaa"}),
         ("slowest", {*"slower", "low"}),
     ],
 )
@@ -117,6 +130,16 @@ ways = Exercise(
 def _stream(parts):
     decoder = codecs.getincrementaldecoder("utf-8")()
     return [decoder.decode(part) for part in parts]
+
+
+def _waits(parts):
+    waiting, found = b"", []
+    for part in parts:
+        waiting += part
+        whole = waiting.decode(errors="ignore").encode() == waiting
+        found.append(waiting.decode() if whole else "")
+        waiting = b"" if whole else waiting
+    return found
 
 
 def _so_far(parts):
@@ -133,13 +156,19 @@ stream = Exercise(
         "the whole text so far comes each time: only what is new should": _so_far,
         "all text comes at the end: a character should come as soon as it is "
         "whole": lambda parts: (
-            [""] * (len(parts) - 1) + [b"".join(parts).decode()] if parts else []
+            [""] * (len(parts) - 1) + [b"".join(parts).decode(errors="ignore")]
+        ),
+        "nothing is shown until a part ends with a whole character: show what is "
+        "whole": _waits,
+        "what is unfinished at the end comes as �: leave it out": lambda parts: list(
+            presplit.stream(parts)
         ),
     },
     cases=[
         ([b"a ", b"\xe6\x97", b"\xa5", b"\xe6\x9c\xac!"],),
         ([b"\xf0", b"\x9f", b"\x8d", b"\xa3", b" "],),
         ([b"\xe3\x81\x99\xe3", b"\x82\x82", b"x\xc3", b"\xa9"],),
+        ([b"\xe6\x97\xa5", b"\xe6\x9c"],),
     ],
 )
 
@@ -175,6 +204,11 @@ def _of_arcs(text, logs):
     return -sum(share * math.log(share) for share in shares.values())
 
 
+def _log_not_divided(text, logs):
+    found = [chance for _, chance in _chances(text, logs)]
+    return -sum(chance / sum(found) * math.log(chance) for chance in found)
+
+
 def _not_divided(text, logs):
     return -sum(chance * math.log(chance) for _, chance in _chances(text, logs))
 
@@ -199,6 +233,8 @@ entropy = Exercise(
         ),
         "the probabilities are not divided by their sum, the probability of the "
         "text": _not_divided,
+        "the logarithm, too, needs each probability divided by their "
+        "sum": _log_not_divided,
         "this is in bits: take the natural logarithm": lambda text, logs: (
             _entropy(text, logs) / math.log(2)
         ),

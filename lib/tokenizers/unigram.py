@@ -236,9 +236,9 @@ def expected(text: str, tree: dict) -> tuple[dict[str, float], float]:
 
 
 def sample(text: str, tree: dict, draw: random.Random, alpha: float = 1.0) -> list[str]:
-    """A cut drawn with its probability, each to the power `sharpness` and normalised.
+    """A cut drawn with its probability, each to the power `alpha` and normalised.
 
-    0 draws each cut alike, a large number the best one: α in Kudo (2018).
+    0 draws all cuts alike, a large `alpha` the best one: α in Kudo (2018).
     """
     edges = [[(a, alpha * s) for a, s in arriving] for arriving in lattice(text, tree)]
     before, cuts = forward(edges), [len(text)]
