@@ -283,6 +283,13 @@ def flatten_in_place(vectors, k):
     return vectors
 
 
+def flatten_one_mean(vectors, k):
+    x = vectors - vectors.mean()
+    for u in torch.linalg.svd(x).Vh[:k]:
+        x = x - (x @ u)[:, None] * u
+    return x
+
+
 def flatten_by_columns(vectors, k):
     x = vectors - vectors.mean(0)
     axes = torch.linalg.svd(x, full_matrices=False)[2][:, :k]
@@ -308,6 +315,15 @@ def product_in_numpy(vectors, a, b, c):
     unit = vectors.numpy() / np.linalg.norm(vectors.numpy(), axis=1, keepdims=True)
     one, two, three = (0.5 * (1 + unit @ unit[i]) for i in (a, b, c))
     return two * three / (one + 0.001)
+
+
+def product_left_out(vectors, a, b, c):
+    unit = vectors / vectors.norm(dim=1, keepdim=True)
+    near = (unit @ unit[[a, b, c]].T + 1) / 2
+    scores = near[:, 1] * near[:, 2] / (near[:, 0] + 0.001)
+    for row in (a, b, c):
+        scores[row] = -2
+    return scores
 
 
 def product_other_way(vectors, a, b, c):
@@ -338,6 +354,11 @@ def csls_in_numpy(queries, texts, k):
     rows = np.sort(near, axis=1)[:, -k:].mean(axis=1, keepdims=True)
     columns = np.sort(near, axis=0)[-k:].mean(axis=0)
     return 2 * near - rows - columns
+
+
+def csls_one_axis(queries, texts, k):
+    near = queries @ texts.T
+    return 2 * near - near.topk(k, dim=1)[0].mean(1) - near.topk(k, dim=0)[0].mean(0)
 
 
 def csls_of_all(queries, texts, k):
@@ -1253,6 +1274,41 @@ WRONG_ANSWERS = [
             / (F.cosine_similarity(v, v[[a]]) + 0.001)
         ),
         "not moved",
+    ),
+    (
+        "embeddings",
+        "pool",
+        "no brackets",
+        lambda h, m, i, p: (
+            ((m * 0.001 / 0.001 + m * p[i])[..., None] * h).sum(1)
+            / (m * 0.001 / 0.001 + m * p[i]).sum(1, keepdim=True)
+        ),
+        "needs brackets",
+    ),
+    ("embeddings", "flatten", "one mean", flatten_one_mean, "the mean of all"),
+    ("embeddings", "product", "left out", product_left_out, "are left out"),
+    (
+        "embeddings",
+        "product",
+        "no brackets",
+        lambda v, a, b, c: (
+            (F.cosine_similarity(v, v[[b]]) + 1 / 2)
+            * (F.cosine_similarity(v, v[[c]]) + 1 / 2)
+            / (F.cosine_similarity(v, v[[a]]) + 1 / 2 + 0.001)
+        ),
+        "one half is added",
+    ),
+    ("embeddings", "csls", "one axis", csls_one_axis, "give it a second axis"),
+    (
+        "embeddings",
+        "csls",
+        "one side",
+        lambda q, t, k: (
+            2 * q @ t.T
+            - (q @ q.T).topk(k, 1).values.mean(1, keepdim=True)
+            - (t @ t.T).topk(k, 1).values.mean(1)
+        ),
+        "on the other side",
     ),
     ("embeddings", "csls", "means of all", csls_of_all, "mean over all"),
     ("embeddings", "csls", "cosines", lambda q, t, k: q @ t.mT, "cosines alone"),

@@ -1,5 +1,6 @@
 """The comparison of pictures and replays: what it lets pass, and what turns it red."""
 
+import base64
 import json
 from copy import deepcopy
 from functools import cache
@@ -133,6 +134,23 @@ def test_the_sliders_numbers_are_fine():
         {"rest": [[-36.375, 1], [-8.9375, 2950]]},
     ):
         assert compare.json_differs(stored | other, stored)
+
+
+def test_whole_numbers_in_bytes_are_numbers():
+    """Places of a map or of clouds: a unit of 255 is nothing, a point elsewhere is."""
+
+    def packed(kind, dtype, numbers):
+        text = base64.b64encode(np.array(numbers, dtype).tobytes()).decode()
+        return {"frames": [{kind: text}]}
+
+    for kind, dtype, unit, most in (("u8", "u1", 1, 255), ("u16", "<u2", 7, 1500)):
+        stored = packed(kind, dtype, [0, most, 20, 30])
+        near = packed(kind, dtype, [0, most, 20 + unit, 30])
+        assert compare.json_differs(near, stored) is None
+        other = packed(kind, dtype, [0, most, 20, 30 + 2 * unit])
+        assert compare.json_differs(other, stored).startswith("frames.0.3: ")
+        shorter = packed(kind, dtype, [0, most])
+        assert "shape (2,)" in compare.json_differs(shorter, stored)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,24 @@
 """Points with names: what a page gets, where the points stand, the stills, bad input."""
 
+import base64
 import json
 
 import numpy as np
 import pytest
 
 from lib.figures import map as module
-from lib.figures.map import HIGH, WIDE, clouds, word_map
+from lib.figures.map import HIGH, SMALL, WIDE, clouds, word_map
 
 PLACES = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 1.0], [0.0, 1.0]])
 NAMES = ["the", "cat", "</script><b>", "猫"]
 NEAR = [[1, 2], [0, 3], [3, 0], [2, 1]]
+
+
+def places(frame):
+    """The numbers (N, 2) that a frame's bytes hold."""
+    [[kind, text]] = frame.items()
+    dtype = {"u8": "u1", "u16": "<u2"}[kind]
+    return np.frombuffer(base64.b64decode(text), dtype).reshape(-1, 2).tolist()
 
 
 @pytest.fixture
@@ -25,7 +33,9 @@ def test_places_fill_the_frame_with_both_axes_to_one_scale(figures):
     [one] = data["sets"]
     low = HIGH / 2 + WIDE / 6  # a third as high as it is wide, and upwards is up
     high = HIGH / 2 - WIDE / 6
-    assert one["frames"] == [[[0, low], [WIDE, low], [WIDE, high], [0, high]]]
+    [frame] = one["frames"]
+    assert places(frame) == [[0, low], [WIDE, low], [WIDE, high], [0, high]]
+    assert data["size"] == [WIDE, HIGH]
     assert one["names"] == NAMES and one["near"] == NEAR
     assert data["labels"] == ["words"] and data["alt"] == "Four words."
     [ax] = figures[0].axes
@@ -42,7 +52,7 @@ def test_the_map_stays_small():
     names = [f"word{i}" for i in range(2000)]
     near = rng.integers(2000, size=(2000, 5))
     element = word_map(rng.standard_normal((2000, 2)), names, near, alt="Many words.")
-    assert len(json.dumps(element.data, separators=(",", ":"))) < 100_000
+    assert len(json.dumps(element.data, separators=(",", ":"))) < 85_000
     assert len(element.still) < 60_000
 
 
@@ -61,8 +71,10 @@ def test_clouds_have_frames_and_groups(figures):
     groups = {"bank": ["money", "river"], "left": ["gone", "side"]}
     element = clouds(words, groups, ["row", "layer 0", "layer 1"], alt="Two clouds.")
     first, second = element.data["sets"]
-    assert first["frames"][0] == [[WIDE // 2, HIGH // 2]] * 4  # one point
-    assert first["frames"][1] == first["frames"][2][::-1]
+    at = [places(frame) for frame in first["frames"]]
+    assert {*map(tuple, at[0])} == {(128, SMALL[1] // 2)}  # one point
+    assert at[1] == at[2][::-1] and np.max(at, (0, 1)).tolist() == [255, 128]
+    assert element.data["size"] == [*SMALL]
     assert (second["title"], second["groups"]) == ("left", ["gone", "side"])
     assert second["kinds"] == [0, 1, 0, 1] and "near" not in first
     assert element.data["labels"] == ["row", "layer 0", "layer 1"]

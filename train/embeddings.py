@@ -11,7 +11,7 @@ mean cosine of tokens drawn from different sentences, before and after centring.
 English and Japanese sentences, by layer. **Skip-grams**: what the settings of
 `lib.embeddings.sgns` do to the categories of the page, five seeds each; rate, thinning and
 epochs were picked among ten settings by that measure, the others were fixed beforehand.
-**Map**: 800 words of GloVe, laid out by t-SNE.
+**Map**: 2,000 words of GloVe, laid out by t-SNE.
 
 Every finished part is a file under `_build/train/embeddings/`, so a killed command goes on
 where it was. It needs the packages of requirements-weights.txt, and Multi30k.
@@ -44,7 +44,7 @@ MODELS = {"MiniLM": ["en"], "SmolLM2": ["en"], "E5": ["en", "ja"]}
 LOADERS = {"MiniLM": minilm, "SmolLM2": smollm2, "E5": e5}
 PREFIX = {"E5": "query: "}  # what the model was trained with before each text
 DRAWS = 5  # of one token from each sentence, for the mean cosine
-WORDS_ON_THE_MAP = 800
+WORDS_ON_THE_MAP = 2000
 LEAST, WINDOW = 10, 2  # as on the page
 SKIP_GRAM = {"d": 32, "k": 5, "power": 0.75, "sample": 0.01, "epochs": 5}
 SKIP_GRAM |= {"rate": 0.02, "batch": 8192}

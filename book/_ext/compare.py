@@ -18,6 +18,7 @@ PICTURE_TILE = 6.0  # the same in any 16 x 16 tile: a changed digit shows here
 NUMBERS = 0.005  # of the spread of a field of a replay: a pixel of 200
 DIGIT = 0.001  # of its largest number: the last of the four digits that are stored
 FINE = {"x", "edges", "logits", "rest"}  # the same to that digit, whatever the spread
+BYTES = {"u8": "u1", "u16": "<u2"}  # whole numbers in base64, by the name of the field
 MIXED = {"marks", "rest"}  # each column is a quantity of its own
 
 
@@ -98,7 +99,9 @@ def json_differs(new, old, at: str = ""):
 
 
 def _numbers(value):
-    """A list of numbers, nested or not, as an array; None for anything else."""
+    """Numbers as an array, from a list, nested or not, or bytes; None for anything else."""
+    if isinstance(value, dict) and len(value) == 1 and (kind := BYTES.get(*value)):
+        return np.frombuffer(base64.b64decode(*value.values()), kind).astype(float)
     if not (isinstance(value, list) and value):
         return None
     try:

@@ -72,6 +72,9 @@ pool = Exercise(
         "the weight is a / p: the a below the line is missing": _weighed(
             lambda mask, share, ids: mask * A / share[ids]
         ),
+        "a / a + p is 1 + p: the sum below the line needs brackets": _weighed(
+            lambda mask, share, ids: mask * (1 + share[ids])
+        ),
         "the result has length 1: leave it as it is": lambda *case: F.normalize(
             _pool(*case), dim=-1
         ),
@@ -112,6 +115,9 @@ flatten = Exercise(
         ),
         "the directions are right, but the mean is still in the vectors": lambda v, k: (
             _without(v, _axes(_centred(v))[:k])
+        ),
+        "one number, the mean of all, is taken away: take away the mean vector": (
+            lambda v, k: _without(v - v.mean(), _axes(v - v.mean())[:k])
         ),
         "the mean is added again at the end": lambda v, k: _flatten(v, k) + v.mean(0),
         "this keeps the part along the k directions: take it away": lambda v, k: (
@@ -184,6 +190,17 @@ product = Exercise(
         "the cosines are only moved by 1: halve them, too": _scored(
             lambda a, b, c: (b + 1) * (c + 1) / (a + 1 + A)
         ),
+        "one half is added, not both halved: (cos + 1) / 2 needs brackets": _scored(
+            lambda a, b, c: (b + 0.5) * (c + 0.5) / (a + 0.5 + A)
+        ),
+        "the .001 is added to the quotient: it stands below the line": _scored(
+            lambda a, b, c: _half(b) * _half(c) / _half(a) + A
+        ),
+        "a, b and c are left out, as on the page: return the score of every word": (
+            lambda v, a, b, c: _product(v, a, b, c).index_fill(
+                0, torch.tensor([a, b, c]), -2
+            )
+        ),
         "this is the row of the best word: return the scores of all words": (
             lambda *case: _product(*case).argmax()
         ),
@@ -249,6 +266,14 @@ csls = Exercise(
         ),
         "r is the mean of the k smallest: take the k largest": _with(
             lambda s, x, y, k: 2 * s + _near(-s, k, 1)[:, None] + _near(-s, k, 0)
+        ),
+        "r(x) lies along the texts, as r(y) does: give it a second axis, so that it "
+        "belongs to its row": lambda q, t, k: (
+            2 * q @ t.T - _near(q @ t.T, k, 1) - _near(q @ t.T, k, 0)
+        ),
+        "r is taken within one side, queries with queries: the nearest are on the "
+        "other side": lambda q, t, k: (
+            2 * q @ t.T - _near(q @ q.T, k, 1)[:, None] - _near(t @ t.T, k, 0)
         ),
         "r(x) stands along the texts and r(y) along the queries: a query's r belongs "
         "to its row": lambda q, t, k: (

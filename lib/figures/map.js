@@ -12,24 +12,31 @@ const STYLE = `
   .said { min-height: 2.8em }
   .scroll { cursor: crosshair }`;
 const shapes = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-5l4.8 8.4h-9.6z", "M0-5.4l5.4 5.4-5.4 5.4-5.4-5.4z"];
+// Whole numbers x, y, x, y, … of one byte or of two.
+const unpack = ({ u8, u16 }) => {
+  const bytes = Uint8Array.from(atob(u8 ?? u16), (c) => c.charCodeAt(0));
+  return u8 ? bytes : new Uint16Array(bytes.buffer);
+};
 const letters = (text) => [...text].reduce((sum, c) => sum + (c > "\u2e80" ? 2 : 1), 0);
 
+for (const one of data.sets) one.frames = one.frames.map(unpack);
+
 mount(STYLE, data.name, (host, root) => {
-  const searched = "near" in data.sets[0];
+  const searched = "near" in data.sets[0], [wide, high] = data.size;
   const drawing = svg("svg", { width: "100%", role: "img", "aria-label": data.alt });
   const stage = html("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Points: arrow keys name one after the other" }, drawing);
   const said = html("output", { class: "bar said", "aria-live": "polite" });
   const bar = html("div", { class: "bar" }), legend = html("div", { class: "bar" });
   const lines = svg("g", {}), dots = svg("g", {}), texts = svg("g", {});
   drawing.append(lines, dots, texts);
-  let points = data.sets[0], marks = [], chosen = -1, position = 0, zoom = 1, middle = [750, 500], places = [];
+  let points = data.sets[0], marks = [], chosen = -1, position = 0, zoom = 1, middle = [wide / 2, high / 2], places = [];
 
   // Where point i stands in the drawing, between two frames if need be.
   function place(i) {
     const a = points.frames[Math.floor(position)], b = points.frames[Math.ceil(position)];
     const part = position - Math.floor(position), w = drawing.clientWidth, h = +drawing.getAttribute("height");
-    const at = [0, 1].map((k) => a[i][k] + (b[i][k] - a[i][k]) * part - middle[k]);
-    return [w / 2 + (at[0] * zoom * (w - 24)) / 1500, h / 2 + (at[1] * zoom * (h - 24)) / 1000];
+    const at = [0, 1].map((k) => a[2 * i + k] + (b[2 * i + k] - a[2 * i + k]) * part - middle[k]);
+    return [w / 2 + (at[0] * zoom * (w - 24)) / wide, h / 2 + (at[1] * zoom * (h - 24)) / high];
   }
   function words(found, w) { // the commonest first, where there is room for them
     const taken = [], row = 14;
@@ -66,7 +73,7 @@ mount(STYLE, data.name, (host, root) => {
   }
   function choose(i) {
     chosen = i;
-    if (zoom > 1 && i >= 0) middle = points.frames[0][i];
+    if (zoom > 1 && i >= 0) middle = points.frames[0].slice(2 * i, 2 * i + 2);
     said.replaceChildren();
     if (i >= 0 && searched) {
       said.append(html("span", {}, `${points.names[i]}, nearest by cosine:`));
@@ -126,8 +133,8 @@ mount(STYLE, data.name, (host, root) => {
       const button = html("button", { type: "button", "aria-label": label }, face);
       button.addEventListener("click", () => {
         zoom = clamp(1, zoom * factor, 16);
-        if (zoom < 1.01) [zoom, middle] = [1, [750, 500]];
-        else if (chosen >= 0) middle = points.frames[0][chosen];
+        if (zoom < 1.01) [zoom, middle] = [1, [wide / 2, high / 2]];
+        else if (chosen >= 0) middle = points.frames[0].slice(2 * chosen, 2 * chosen + 2);
         draw();
       });
       bar.append(button);

@@ -4,6 +4,7 @@ Where the points stand is computed by the page; map.js draws them. A name is tex
 markup.
 """
 
+import base64
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,8 @@ from lib.figures.element import Element
 from lib.figures.pictures import png
 from lib.figures.theme import CATEGORIES, letters
 
-WIDE, HIGH = 1500, 1000  # the whole numbers that places are stored in
+WIDE, HIGH = 1500, 1000  # the frame of a still, and of a map, which zooms
+SMALL = 255, 170  # that of clouds: one byte for a number, as there are many frames
 FPS = 0.8  # frames a second
 MARKERS = ["o", "s", "^", "D"]
 
@@ -40,14 +42,15 @@ def word_map(
     if near.size and not 0 <= near.min() <= near.max() < len(names):
         raise ValueError(f"near: wants rows from 0 to {len(names) - 1}")
     frame = _framed("places", places, len(names))
-    found = {"title": "words", "names": [*names], "frames": [frame]}
-    found["near"] = near.tolist()
+    found = {"title": "words", "names": [*names], "near": near.tolist()}
+    found["frames"] = [{"u16": _packed(frame, "<u2")}]
     figure, ax = plt.subplots(figsize=(7, 4.7), layout="constrained")
-    xy = np.array(frame)
-    ax.scatter(*xy.T, s=3, color=CATEGORIES[5])
-    _write(ax, xy, names)
+    ax.scatter(*frame.T, s=3, color=CATEGORIES[5])
+    _write(ax, frame, names)
     hint = "Search a word, or choose a point: its nearest words are marked."
-    return _element("A map of words", [found], ["words"], hint, alt, figure)
+    return _element(
+        "A map of words", [found], (WIDE, HIGH), ["words"], hint, alt, figure
+    )
 
 
 def clouds(
@@ -79,40 +82,47 @@ def clouds(
             raise ValueError(f"{title}: got {got}, wants {wants}")
         if not {*kinds} <= {*range(min(4, len(groups[title])))}:
             raise ValueError(f"{title}: kinds go from 0 to the last of its groups")
-        frames = [_framed(title, frame, len(names)) for frame in frames]
-        one = {"title": title, "names": [*names], "frames": frames}
-        found.append(one | {"kinds": [*kinds], "groups": [*groups[title]]})
+        small = [_framed(title, frame, len(names), SMALL) for frame in frames]
+        one = {"title": title, "names": [*names], "kinds": [*kinds]}
+        one["frames"] = [{"u8": _packed(frame, "u1")} for frame in small]
+        found.append(one | {"groups": [*groups[title]]})
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.2), layout="constrained")
+    title, (frames, kinds, names) = next(iter(words.items()))
     for ax, number in zip(axes, (0, -1), strict=True):
-        xy, kinds = np.array(found[0]["frames"][number]), np.array(found[0]["kinds"])
-        for kind, group in enumerate(found[0]["groups"]):
+        xy = _framed(title, frames[number], len(names))
+        for kind, group in enumerate(groups[title]):
             look = {"marker": MARKERS[kind], "color": CATEGORIES[kind], "label": group}
-            ax.scatter(*xy[kinds == kind].T, s=26, **look)
-        ax.set(title=f"{found[0]['title']}: {labels[number]}")
+            ax.scatter(*xy[np.array(kinds) == kind].T, s=26, **look)
+        ax.set(title=f"{title}: {labels[number]}")
         _bare(ax)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     hint = "Choose a point, or move through them with the arrow keys, to read it."
-    return _element("Clouds of a word", found, [*labels], hint, alt, figure)
+    return _element("Clouds of a word", found, SMALL, [*labels], hint, alt, figure)
 
 
-def _element(name, sets, labels, hint, alt, figure) -> Element:
+def _element(name, sets, size, labels, hint, alt, figure) -> Element:
     data = {"name": name, "alt": alt, "colours": CATEGORIES, "fps": FPS}
-    data |= {"labels": labels, "hint": hint, "sets": sets}
+    data |= {"labels": labels, "hint": hint, "size": [*size], "sets": sets}
     return Element("map", data, png(figure))
 
 
-def _framed(name: str, places: np.ndarray, count: int) -> list[list[int]]:
-    """Places (N, 2) as whole numbers in the frame, both axes to the same scale."""
+def _packed(frame: np.ndarray, dtype: str) -> str:
+    """x, y, x, y, … of a frame (N, 2), in bytes, as base64."""
+    return base64.b64encode(frame.astype(dtype).tobytes()).decode()
+
+
+def _framed(name: str, places, count: int, size=(WIDE, HIGH)) -> np.ndarray:
+    """Places (N, 2) as whole numbers in a frame of this size, both axes to one scale."""
     places = array(places).astype(np.float64)
     if places.shape != (count, 2):
         raise ValueError(f"{name}: got shape {places.shape}, wants ({count}, 2)")
     if not np.isfinite(places).all():
         raise ValueError(f"{name}: a place is not finite")
     low, high = places.min(0), places.max(0)
-    size = max((high - low) / [WIDE, HIGH])
-    moved = (places - (low + high) / 2) / (size if size > 1e-9 else 1.0)
-    moved = moved * [1, -1] + [WIDE / 2, HIGH / 2]  # upwards is up
-    return moved.round().astype(int).tolist()
+    scale = max((high - low) / size)
+    moved = (places - (low + high) / 2) / (scale if scale > 1e-9 else 1.0)
+    moved = moved * [1, -1] + np.divide(size, 2)  # upwards is up
+    return moved.round().astype(int)
 
 
 def _bare(ax: Axes) -> None:
