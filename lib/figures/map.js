@@ -4,7 +4,7 @@ const STYLE = `
   svg { font-size: 12px; overflow: hidden }
   .bar { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 12px; margin: 4px 0 }
   .bar svg { display: inline-block; vertical-align: -2px; overflow: visible }
-  :is(input[type=search], select) { flex: 0 1 220px; box-sizing: border-box; height: 40px; padding: 0 8px;
+  :is(input[type=search], select) { flex: 1 1 150px; max-width: 220px; box-sizing: border-box; height: 40px; padding: 0 8px;
     font: inherit; border: 1px solid; border-radius: 8px; background: none; color: inherit }
   option { background: Canvas; color: CanvasText }
   select:focus-visible { outline: 2px solid; outline-offset: 2px }
@@ -38,18 +38,19 @@ mount(STYLE, data.name, (host, root) => {
     const at = [0, 1].map((k) => a[2 * i + k] + (b[2 * i + k] - a[2 * i + k]) * part - middle[k]);
     return [w / 2 + (at[0] * zoom * (w - 24)) / wide, h / 2 + (at[1] * zoom * (h - 24)) / high];
   }
-  function words(found, w) { // the commonest first, where there is room for them
+  function words(found, w) { // where there is room: the chosen one, its nearest, the commonest
     const taken = [], row = 14;
-    const put = (i, weight) => {
+    const put = (i, weight = 400) => {
       const [x, y] = found[i], long = 7 * letters(points.names[i]) + 8;
       const left = x + 6 + long > w ? x - 6 - long : x + 6, box = [left, y - row / 2, left + long, y + row / 2];
       const free = taken.every((t) => box[2] < t[0] || t[2] < box[0] || box[3] < t[1] || t[3] < box[1]);
-      if (!free && !weight) return;
+      if (!free && i !== chosen) return;
       taken.push(box);
-      texts.append(svg("text", { x: left, y: y + 4, ...(weight && { "font-weight": 700 }) }, points.names[i]));
+      texts.append(svg("text", { x: left, y: y + 4, "font-weight": weight }, points.names[i]));
     };
-    if (chosen >= 0) [chosen, ...points.near[chosen]].forEach((i) => put(i, true));
-    found.forEach(([x, y], i) => x > 0 && x < w && y > 0 && taken.length < 160 && put(i));
+    const marked = chosen >= 0 ? [chosen, ...points.near[chosen]] : [];
+    marked.forEach((i) => put(i, 700));
+    found.forEach(([x, y], i) => x > 0 && x < w && y > 0 && taken.length < 160 && !marked.includes(i) && put(i));
   }
   function draw() {
     const w = drawing.clientWidth, h = Math.max(300, Math.min(520, (w * 2) / 3));
@@ -57,11 +58,15 @@ mount(STYLE, data.name, (host, root) => {
     set(drawing, { height: h });
     places = points.names.map((_, i) => place(i));
     const near = searched && chosen >= 0 ? points.near[chosen] : [];
+    const small = searched ? Math.min(0.6, 0.25 + (w * zoom) / 4000) : 1; // many points in a small frame
     marks.forEach((mark, i) => {
-      const scale = i === chosen ? 1.8 : near.includes(i) ? 1.2 : searched ? 0.6 : 1;
+      const scale = i === chosen ? 1.8 : near.includes(i) ? 1.2 : small;
       set(mark, { transform: `translate(${places[i].map((x) => x.toFixed(1)).join(" ")}) scale(${scale})`, "stroke-width": i === chosen ? 1.2 : 0 });
-      if (searched) set(mark, { fill: data.colours[i === chosen ? 1 : near.includes(i) ? 0 : 5] });
+      if (!searched) return;
+      const rank = i === chosen ? 1 : near.includes(i) ? 0 : 5;
+      set(mark, { fill: data.colours[rank], opacity: rank === 5 ? 0.55 : 1 });
     });
+    if (searched && chosen >= 0) dots.append(...near.map((i) => marks[i]), marks[chosen]); // on top
     texts.replaceChildren();
     lines.replaceChildren();
     for (const i of near) {
@@ -89,7 +94,7 @@ mount(STYLE, data.name, (host, root) => {
   function open(number) {
     points = data.sets[number];
     const kinds = points.kinds ?? points.names.map(() => 0);
-    marks = kinds.map((kind) => svg("path", { d: shapes[kind % shapes.length], fill: data.colours[kind], stroke: "currentColor", opacity: searched ? 0.7 : 0.9 }));
+    marks = kinds.map((kind) => svg("path", { d: shapes[kind % shapes.length], fill: data.colours[kind], stroke: "currentColor", opacity: 0.9 }));
     dots.replaceChildren(...marks);
     legend.replaceChildren(...(points.groups ?? []).map((name, kind) => html("span", {}, svg("svg", { width: 16, height: 12 },
       svg("path", { d: shapes[kind % shapes.length], fill: data.colours[kind], transform: "translate(6 6)" })), name)));

@@ -45,7 +45,7 @@ def word_map(
     found = {"title": "words", "names": [*names], "near": near.tolist()}
     found["frames"] = [{"u16": _packed(frame, "<u2")}]
     figure, ax = plt.subplots(figsize=(7, 4.7), layout="constrained")
-    ax.scatter(*frame.T, s=3, color=CATEGORIES[5])
+    ax.scatter(*frame.T, s=3, color=CATEGORIES[5], alpha=0.5)
     _write(ax, frame, names)
     hint = "Search a word, or choose a point: its nearest words are marked."
     return _element(

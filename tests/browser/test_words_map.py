@@ -107,6 +107,24 @@ def test_a_point_is_chosen_and_the_map_zooms(open_page, address):
     )
 
 
+def test_names_of_near_words_do_not_cover_each_other(open_page, tmp_path_factory):
+    close = CIRCLE.copy()
+    close[1:4] = close[2] + [[0, 0.02], [0, 0], [0.03, 0]]  # one heap of three
+    address = written(
+        tmp_path_factory, word_map(close, NAMES, NEAR, alt="A heap.")._repr_html_()
+    )
+    page = open_page(address)
+    page.get_by_role("searchbox", name="Search a word").fill("guitar")
+    boxes = page.locator("svg[role=img] text").evaluate_all(
+        "all => all.map((x) => [x.textContent, x.getBoundingClientRect().toJSON()])"
+    )
+    assert "guitar" in [name for name, _ in boxes]
+    for i, (_, a) in enumerate(boxes):
+        for _, b in boxes[:i]:
+            apart = a["right"] < b["left"] or b["right"] < a["left"]
+            assert apart or a["bottom"] < b["top"] + 4 or b["bottom"] < a["top"] + 4
+
+
 def test_arrow_keys_name_one_point_after_the_other(open_page, address):
     page = open_page(address)
     stages = page.get_by_role("group", name="Points")
