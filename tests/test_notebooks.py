@@ -182,7 +182,7 @@ ROOMS = """
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree figures.pieces figures.plane figures.map
     runtime attention sparse positions layers
-    models.language models.encoder_decoder models.masked models.vision
+    models.language models.pretraining models.encoder_decoder models.masked models.vision
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
