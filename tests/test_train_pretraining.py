@@ -1,5 +1,7 @@
 """train.pretraining: its parts of the text, its measure, that nothing is run twice."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -121,7 +123,7 @@ def tiny(tmp_path, monkeypatch):
 
     def run(*options, folder="state"):
         fitted.clear()
-        study.main(["--folder", str(tmp_path / folder), *options])
+        study.main(["--embedded", "--folder", str(tmp_path / folder), *options])
         return list(fitted)
 
     return run
@@ -170,6 +172,14 @@ def test_choosing_ships_nothing(tiny):
     assert tiny("--only", "five-0", "--choose") == [0]
     assert not weights.names()
     assert tiny("--only", "five-0", "--choose") == []
+
+
+def test_hours_are_not_spent_on_the_default_unasked(tmp_path, monkeypatch, capsys):
+    default = SimpleNamespace(is_full=False)
+    monkeypatch.setattr(study, "tiny_shakespeare", lambda: default)
+    study.main(["--folder", str(tmp_path)])
+    assert "nothing is trained: give --embedded" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shipped_runs_have_the_recipes_of_the_script():

@@ -46,7 +46,7 @@ WRITTEN = 120  # characters of such a text
 RECIPES = {
     "long": {
         "model": {"d_model": 192, "num_heads": 6, "layers": 6},
-        "dropout": {"dropout": 0.25, "embedding_dropout": 0.1},
+        "dropout": {"dropout": 0.2, "embedding_dropout": 0.1},
         "batch": 12,
         "steps": 13_000,
     },
@@ -262,15 +262,24 @@ def shipped(name: str) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     options = [
-        ("--only", {"choices": RUNS, "help": "one run"}),
+        ("--only", RUNS, "one run"),
+        ("--choose", None, "judge a part of the training text, ship nothing"),
         (
-            "--choose",
-            {"action": "store_true", "help": "judge a part of the training text"},
+            "--embedded",
+            None,
+            "train on the book's own prose where nothing else answers",
         ),
+    ]
+    options = [
+        (flag, {"help": text} | ({"choices": of} if of else {"action": "store_true"}))
+        for flag, of, text in options
     ]
     given = training.arguments(__doc__, NAME, *options, argv=argv)
     corpus = tiny_shakespeare()
-    print(corpus)
+    print(corpus, flush=True)
+    if not (corpus.is_full or given.embedded):
+        print("nothing is trained: give --embedded to train on this text")
+        return
     vocabulary, ids = encode(corpus.rows[0]["content"])
     parts = split(ids, given.choose)
     rank, _ = training.processes()
