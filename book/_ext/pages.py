@@ -6,6 +6,8 @@ root of the site, the page for a wrong address, the map of the site.
 
 import base64
 import copy
+import hashlib
+import io
 import posixpath
 import re
 from functools import cache
@@ -96,15 +98,28 @@ def _load_less(soup, page: str) -> None:
 
 
 def _load_elements_late(app, soup) -> None:
-    """What a reader works comes when it is near (site.js): until then its still stands."""
+    """What a reader works comes when it is near (site.js): until then its still stands.
+
+    Stills and diagrams, which a notebook carries in its text, become files as well.
+    """
     root = soup.html["data-content_root"]
     folder = Path(app.outdir) / "_static" / "elements"
+    folder.mkdir(parents=True, exist_ok=True)
     for host in soup.select("[data-element]"):
         script = host.script.extract()
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"{host['data-key']}.js"
         (folder / name).write_text(script.string, "utf8")
         host["data-script"] = f"{root}_static/elements/{name}"
+    for picture in soup.select("article img[src^='data:image/png;base64,']"):
+        png = base64.b64decode(picture["src"].partition(",")[2])
+        name = f"{hashlib.sha256(png).hexdigest()[:12]}.png"
+        (folder / name).write_bytes(png)
+        with Image.open(io.BytesIO(png)) as image:
+            width, height = image.size
+        shown = int(picture.get("width", width))
+        picture.attrs |= {"width": str(shown), "height": str(height * shown // width)}
+        picture["style"] = f"{picture.get('style', '')}; height: auto".lstrip("; ")
+        picture.attrs |= {"src": f"{root}_static/elements/{name}", "loading": "lazy"}
 
 
 @cache
