@@ -230,6 +230,47 @@ def penalty_below_one(logits, ids, penalty):
     return torch.where(seen, pushed, logits)
 
 
+# --- pre-training ------------------------------------------------------------------------
+
+
+def bits_by_log2(nats, tokens, text):
+    return tokens * nats * math.log2(math.e) / len(bytes(text, "utf-8"))
+
+
+def bits_in_steps(nats, tokens, text):
+    total = torch.tensor(float(nats)) * tokens
+    return total / torch.log(torch.tensor(2.0)) / sum(len(c.encode()) for c in text)
+
+
+def plateau_by_if(step, steps, warm_up, fall):
+    if step + 1 <= warm_up:
+        return (step + 1) / warm_up
+    elif step < steps - fall:
+        return 1
+    else:
+        return 1 - (step - (steps - fall)) / fall
+
+
+def plateau_by_min(step, steps, warm_up, fall):
+    return min(1, (step + 1) / warm_up, (steps - step) / fall)
+
+
+def accumulate_by_loop(losses, tokens):
+    total = 0
+    for loss, n in zip(losses, tokens, strict=True):
+        total += loss * n
+    return total / sum(tokens)
+
+
+def accumulate_by_shares(losses, tokens):
+    return losses @ (tokens / tokens.sum())
+
+
+def budget_by_tokens(C):
+    tokens = math.sqrt(C * 20 / 6)
+    return [tokens / 20, tokens]
+
+
 # --- embeddings --------------------------------------------------------------------------
 
 
@@ -955,6 +996,13 @@ RIGHT_ANSWERS = [
         ),
     ),
     ("decoding", "penalty", "a loop, in place", penalty_by_loop),
+    ("pretraining", "bits", "log2", bits_by_log2),
+    ("pretraining", "bits", "tensors, in steps", bits_in_steps),
+    ("pretraining", "plateau", "if, elif", plateau_by_if),
+    ("pretraining", "plateau", "the smallest of three", plateau_by_min),
+    ("pretraining", "accumulate", "a loop", accumulate_by_loop),
+    ("pretraining", "accumulate", "a dot product", accumulate_by_shares),
+    ("pretraining", "budget", "tokens first", budget_by_tokens),
     ("embeddings", "pool", "a loop", pool_by_loop),
     ("embeddings", "pool", "numpy", pool_in_numpy),
     ("embeddings", "pool", "a product of matrices", pool_by_product),
@@ -1068,6 +1116,51 @@ RIGHT_ANSWERS = [
 ]
 
 WRONG_ANSWERS = [
+    ("pretraining", "bits", "nats", lambda x, n, t: x * n / len(t.encode()), "in nats"),
+    (
+        "pretraining",
+        "bits",
+        "len(text)",
+        lambda x, n, t: x * n / math.log(2) / len(t),
+        "characters are counted",
+    ),
+    ("pretraining", "bits", "a token", lambda x, n, t: x / math.log(2), "per token"),
+    (
+        "pretraining",
+        "plateau",
+        "from 0",
+        lambda s, n, w, f: s / w if s < w else min(1, (n - s) / f),
+        "count from 1",
+    ),
+    (
+        "pretraining",
+        "plateau",
+        "falls at once",
+        lambda s, n, w, f: (s + 1) / w if s < w else 1 - (s - w) / (n - w),
+        "right after the warm-up",
+    ),
+    (
+        "pretraining",
+        "accumulate",
+        "the mean",
+        lambda losses, tokens: losses.mean(),
+        "mean of means",
+    ),
+    (
+        "pretraining",
+        "accumulate",
+        "over parts",
+        lambda losses, tokens: (losses * tokens).mean(),
+        "not by the number of parts",
+    ),
+    ("pretraining", "budget", "no root", lambda C: (C / 120, C / 6), "take the root"),
+    (
+        "pretraining",
+        "budget",
+        "swapped",
+        lambda C: (math.sqrt(C / 6), math.sqrt(C / 120)),
+        "",
+    ),
     ("attention", "divisor", "a factor", 0.0625, "multiply by"),
     ("attention", "near", "‖k‖² along the wrong axis", near_by_rows, "along a row"),
     (

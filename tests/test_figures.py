@@ -461,3 +461,14 @@ def test_replay_of_few_frames(frames):
     player = replays.replay([panel], ["a", "b"][:frames], alt="x", columns=3)
     assert len(list(frames_of(player.animation().data))) == frames
     assert payload(player._repr_html_())["labels"] == ["a", "b"][:frames]
+
+
+def test_a_text_of_a_replay_is_wrapped_and_taken_as_it_is():
+    texts = ["$x_1", "a long line " * 12 + "\nand _another_"]
+    made = replays.replay([panels.texts("T", texts)], ["0", "1"], alt="What it writes.")
+    for frame, text in enumerate(texts):
+        (drawn,) = made.draw(frame).axes[0].texts
+        words = drawn.get_text().split()
+        assert words == text.split() and not drawn.get_parse_math()
+    assert len(drawn.get_text().split("\n")) > 2
+    assert '"kind": "texts"' in made._repr_html_() or "texts" in made._repr_html_()

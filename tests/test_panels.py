@@ -276,3 +276,11 @@ def test_ticks_lie_within_the_limits(low, span):
     room = 1e-3 * max(abs(low), abs(high))
     assert len(ticks) <= 6
     assert all(low - room <= value <= high + room for value, _ in ticks)
+
+
+def test_texts_are_one_a_frame():
+    panel = panels.texts("t", ["a\nb", ""])
+    assert panel.frames == 2 and panel.data["frames"] == ["a\nb", ""]
+    for wrong in ([], ["a", 1]):
+        with pytest.raises(ValueError, match=r"^frames must hold one text for each"):
+            panels.texts("t", wrong)

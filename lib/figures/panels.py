@@ -183,6 +183,18 @@ def dials(
     return Panel(data, len(moving))
 
 
+def texts(title: str, frames: Sequence[str]) -> Panel:
+    """A text that changes: one a frame, such as what a model writes as it learns.
+
+    Raises: ValueError for no frames, or one that is no text.
+    """
+    frames = list(frames)
+    if not frames or not all(isinstance(text, str) for text in frames):
+        raise ValueError("frames must hold one text for each frame")
+    data = {"kind": "texts", "title": title, "frames": frames}
+    return Panel(data | {"xlabel": "", "ylabel": "", "yticks": []}, len(frames))
+
+
 def _axes(xlim, ylim, xlabel: str, ylabel: str, log: bool = False) -> dict:
     xlim, ylim = _rounded(np.array(xlim)), _rounded(np.array(ylim))
     if not ylim[0] < ylim[1]:

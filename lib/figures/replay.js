@@ -5,6 +5,7 @@ const STYLE = `
   .title { font-weight: bold }
   .legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 12px }
   .legend span { display: inline-flex; align-items: center; gap: 5px }
+  .text { margin: 8px 0; font-size: 12px; line-height: 18px; white-space: pre-wrap; overflow-wrap: anywhere }
   svg { fill: none; font-size: 12px }`;
 const DASHES = ["", "7 3", "8 3 2 3", "2 3", "7 2 2 2 2 2", "2 4"]; // as STYLES in Python
 const FONT = 12;
@@ -84,7 +85,16 @@ const kinds = {
     },
   },
   dials: { legend: (p) => p.arrows.map((name, i) => sample(name, pen(i))) },
+  texts: { legend: () => [] },
 };
+
+// A text a frame, in letters of one width; as high as the longest, so that nothing jumps.
+function texts(p, total) {
+  const fit = Math.max(1, Math.floor(total / (0.62 * FONT)));
+  const rows = (one) => one.split("\n").reduce((sum, l) => sum + Math.max(1, Math.ceil(l.length / fit)), 0);
+  const box = html("pre", { class: "text", style: `min-height: ${18 * Math.max(...p.frames.map(rows))}px` });
+  return [box, (position) => (box.textContent = p.frames[Math.round(position)])];
+}
 
 // Circles side by side, in two rows where there is little room: no axes.
 function dials(p, total) {
@@ -116,6 +126,7 @@ function dials(p, total) {
 // One panel, `total` pixels wide with `left` for its row labels: axes, then its kind's drawing.
 function panel(p, total, left) {
   if (p.kind === "dials") return dials(p, total);
+  if (p.kind === "texts") return texts(p, total);
   const map = p.kind === "matrix";
   const right = map ? 28 + widest(words(p.vticks)) : 4 + Math.max(8, wide(p.xticks.at(-1)[1]) / 2);
   const top = 8, width = total - left - right;

@@ -4,6 +4,8 @@ The numbers of its panels are made in `panels`, and drawn here for the still and
 in replay.js for the player.
 """
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -181,11 +183,22 @@ def _draw_dials(ax: Axes, data: dict, frame: int) -> None:
     ax.axis("off")
 
 
+def _draw_texts(ax: Axes, data: dict, frame: int) -> None:
+    fit = max(10, int(ax.get_window_extent().width / (0.62 * em(ax))))  # letters
+    rows = [
+        textwrap.wrap(line, fit) or [""] for line in data["frames"][frame].split("\n")
+    ]
+    text = "\n".join(itertools.chain(*rows))
+    ax.text(0, 1, text, va="top", family="monospace", size="small", parse_math=False)
+    ax.axis("off")
+
+
 _DRAW = {
     "bars": _draw_bars,
     "lines": _draw_lines,
     "matrix": _draw_matrix,
     "dials": _draw_dials,
+    "texts": _draw_texts,
 }
 
 
