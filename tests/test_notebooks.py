@@ -181,8 +181,9 @@ ROOMS = """
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree figures.pieces figures.plane figures.map
-    runtime attention sparse positions layers
-    models.language models.pretraining models.encoder_decoder models.masked models.vision
+    runtime attention sparse positions layers gaps
+    models.language models.pretraining models.encoder_decoder models.masked models.modernbert
+    models.vision
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
