@@ -89,8 +89,11 @@ def exam(
     share: float = 0.15,
     stretches: int = 1,
     seed: int = 2_026,
+    masks: int | None = None,
 ) -> Exam:
     """Some stretches of each article, at places and with gaps that the seed decides.
+
+    With `masks`, another seed, the same stretches have other gaps.
 
     An article of fewer tokens than `length` is taken whole and filled up with `mask`.
     Here every gap is [MASK], as in use: a random or kept token would test something else.
@@ -107,6 +110,8 @@ def exam(
             rows.append(F.pad(row, (0, length - len(row)), value=-1))
             owners.append(number)
     ids = torch.stack(rows)  # (N, T)
+    if masks is not None:
+        generator.manual_seed(masks)
     real = ids >= 0
     at = chosen(ids, share, generator)  # padding, −1, is not chosen
     ids = ids.masked_fill(~real, mask)

@@ -27,6 +27,7 @@ def sparse_attention(
     global_tokens: Sequence[int] | Tensor = (),
     random: Tensor | None = None,
     causal: bool = False,
+    distance: int | None = None,
     key_mask: Tensor | None = None,
 ) -> Tensor:
     """Attention in which a block of queries meets few blocks of keys, each key once.
@@ -41,6 +42,9 @@ def sparse_attention(
         random: whole numbers (blocks of the sequence, n), the n blocks that each block
             of queries meets besides; one that it meets anyway adds nothing.
         causal: no query meets a later key, whatever the pattern says.
+        distance: in a window alone, without global tokens and random blocks, keys are
+            met up to so many places away only: a block of `distance` tokens and a
+            window of 3 make a band that is equally wide around every query.
         key_mask: bool (B, T), False for padding: a key that nobody meets.
 
     Returns:
@@ -60,6 +64,7 @@ def sparse_attention(
     reach = _reach(block, window)
     order = _places(global_tokens, T)
     places = torch.tensor(order, dtype=torch.long, device=query.device)  # (G,)
+    _distance(distance, order, random)
     random = _random(random, T, block, query.device)  # (blocks, n)
     spots = torch.arange(T, device=query.device)
     if T == 0:
@@ -72,7 +77,8 @@ def sparse_attention(
     near = real.index_fill(-1, places, False)[:, None, :, None]  # (1 or B, 1, T, 1)
     texts = [key, value, near]
     world = [x.index_select(-2, places) for x in (key, value, real[:, None, :, None])]
-    if causal:  # where each key stands
+    placed = causal or distance is not None
+    if placed:  # where each key stands
         texts.append(spots[None, None, :, None])
         world.append(places[None, None, :, None])
     blocks = [_blocks(x, reach, block) for x in texts]
@@ -98,10 +104,12 @@ def sparse_attention(
                 for piece, x in zip(pieces, blocks, strict=True)
             )  # (…, m, K, e)
             mask = mask.mT  # (1 or B, 1, m, 1, K)
-            if causal:
+            if placed:
                 own = torch.arange(first * block, stop * block, device=places.device)
-                own = own.view(n, block, 1)[shift::window]
-                mask = mask & (at[0].mT <= own)
+                own, other = own.view(n, block, 1)[shift::window], at[0].mT
+                mask = mask & (other <= own) if causal else mask
+                if distance is not None:
+                    mask = mask & ((other - own).abs() <= distance)
             output = _attend(part[:, :, shift::window], keys, values, mask)
             found[rows] = output.unbind(1)
     found[-1] = found[-1][:, : T - (len(found) - 1) * block]
@@ -124,6 +132,7 @@ def pattern(
     global_tokens: Sequence[int] | Tensor = (),
     random: Tensor | None = None,
     causal: bool = False,
+    distance: int | None = None,
 ) -> Tensor:
     """What `sparse_attention` computes, as a dense mask: bool (T, T), True = meets.
 
@@ -131,9 +140,13 @@ def pattern(
     """
     reach = _reach(block, window)
     places = _places(global_tokens, T)
+    _distance(distance, places, random)
     random = _random(random, T, block, torch.device("cpu"))
     row = torch.arange(T) // block  # (T,), the block of each token
     mask = (row[:, None] - row).abs() <= reach  # (T, T)
+    if distance is not None:
+        spots = torch.arange(T)
+        mask &= (spots[:, None] - spots).abs() <= distance
     mask |= (random[row][..., None] == row).any(1)
     mask[:, places] = mask[places] = True
     return mask.tril() if causal else mask
@@ -232,6 +245,15 @@ def _reach(block: int, window: int) -> int:
     if window % 2 == 0:
         raise ValueError(f"window: got {window} blocks, wants an odd number")
     return window // 2
+
+
+def _distance(distance: int | None, places: list[int], random) -> None:
+    if distance is not None:
+        checks.whole("distance", distance, 0)
+        if places or random is not None:
+            raise ValueError(
+                "distance: goes with a window alone, without global_tokens and random"
+            )
 
 
 def _places(tokens: Sequence[int] | Tensor, T: int) -> list[int]:

@@ -32,6 +32,8 @@ def cases(draw):
     if blocks and draw(st.booleans()):
         n = draw(st.integers(0, min(3, blocks)))
         case["random"] = random_blocks(T, n, block=block, seed=draw(st.integers(0, 99)))
+    elif draw(st.booleans()):
+        case |= {"global_tokens": [], "distance": draw(st.integers(0, 30))}
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), T)
     shape += (draw(st.sampled_from((1, 3, 8))),)
     return shape, case, draw(st.booleans()), draw(st.sampled_from(tuple(DTYPES)))
@@ -201,6 +203,9 @@ def test_the_pattern_has_rows_columns_and_a_band():
     assert mask[4].all() and mask[:, 4].all()
     assert mask[0].tolist() == [True] * 5 + [False] * 7
     assert not pattern(12, block=2, causal=True).triu(1).any()
+    band = pattern(12, block=2, window=3, distance=2)
+    assert [row.sum().item() for row in band] == [3, 4, *[5] * 8, 4, 3]
+    assert torch.equal(pattern(12, block=3, distance=9), pattern(12, block=3))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +227,8 @@ def test_the_pattern_has_rows_columns_and_a_band():
         ),
         ({"global_tokens": [0.5]}, TypeError, "global_tokens"),
         ({"random": torch.zeros(3, 1).long()}, ValueError, r"random: got \(3, 1\)"),
+        ({"distance": -1}, ValueError, "distance: got -1"),
+        ({"distance": 2, "global_tokens": [1]}, ValueError, "distance: goes with a"),
         (
             {"random": torch.full((1, 1), 9)},
             ValueError,

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from lib.attention import join_heads
 from lib.checks import ids_in_range, sizes, whole
 from lib.positions import rope_frequencies, rope_turns
+from lib.sparse import sparse_attention
 
+SHORT = 16  # windows: in a shorter text all scores are faster than blocks of them
 EVERY = 3  # layers 0, 3, 6, … look at the whole text
 EPS = 1e-5
 
@@ -173,11 +175,19 @@ class Encoder(nn.Module):
     def mixes(self, places: Tensor, key_mask: Tensor | None) -> dict[str, Callable]:
         """The attention of each kind of layer, for tokens at `places` (T,)."""
         real = None if key_mask is None else key_mask[:, None, None]  # (B, 1, 1, T)
-        near = (places[:, None] - places).abs() <= self.window  # (T, T)
-        near = near if real is None else near & real
-        masks = {"global": real, "local": near}
         kernel = F.scaled_dot_product_attention
-        return {kind: partial(kernel, attn_mask=mask) for kind, mask in masks.items()}
+        if self.window and len(places) > SHORT * self.window:
+            near = partial(
+                sparse_attention,
+                block=self.window,
+                window=3,
+                distance=self.window,
+                key_mask=key_mask,
+            )
+        else:
+            band = (places[:, None] - places).abs() <= self.window  # (T, T)
+            near = partial(kernel, attn_mask=band if real is None else band & real)
+        return {"global": partial(kernel, attn_mask=real), "local": near}
 
 
 class Head(nn.Module):
