@@ -1,6 +1,7 @@
 """lib.guesses: probabilities that sum to 1, and the numbers of a text small enough."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_bigrams_by_hand(exam):
     model = guesses.Neighbours(TEXT, V)
     # After 4 stand 5, 6, 5. Distinct left neighbours: of 5 one, of all tokens 9, +1 each.
     after = model.beside("after", torch.tensor([4, 9])).exp()
-    pairs = {tuple(p) for a in TEXT for p in zip(a[:-1].tolist(), a[1:].tolist())}
+    pairs = {p for a in TEXT for p in pairwise(a.tolist())}
     base = (sum(b == 5 for _, b in pairs) + 1) / (len(pairs) + V)
     assert after[0, 5].item() == pytest.approx((2 - 0.75) / 3 + 0.75 * 2 / 3 * base)
     assert torch.allclose(after[1], model.kinds["after"])  # 9 was never met

@@ -2,6 +2,7 @@
 
     python -m train.masked_lm                # the shipped run, four CPU-hours in sittings
     python -m train.masked_lm --now          # ship it as far as it has got
+    python -m train.masked_lm --measure      # judge what is shipped, six CPU-minutes
     python -m train.masked_lm --only 30-0    # one of nine short runs, six CPU-minutes
     python -m train.masked_lm --only short   # all of them
     torchrun --nproc-per-node=2 -m train.masked_lm   # on two cores
@@ -20,6 +21,10 @@ Every tenth article of each category is the test split (`sentencepiece.split`, b
 the tokenizer was trained too) and is judged when something is shipped; every twentieth
 of the others validates, and all choices were made there. The gaps of both are fixed.
 
+What is measured beside the loss: the same gaps filled by counting (`lib.guesses`, whose
+two weights were chosen on the validation articles), what other gaps would have given,
+what each side of a gap is worth, and what the encoder's vectors tell of a category.
+
 Short runs, of the same model from the start, compare 15, 30 and 40 % of chosen tokens,
 three seeds each, at equal time; they are judged on the test split with the same gaps.
 """
@@ -30,9 +35,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from lib import gaps, runtime, training, weights
+from lib import gaps, guesses, runtime, training, weights
 from lib.data.livedoor import livedoor
 from lib.models.modernbert import ModernBert
 from lib.optimisers import muon
@@ -59,6 +67,7 @@ SHARE, EMA = 0.3, 0.995
 STABLE, DECAY, WARM_UP = 3_600, 4_000, 100  # steps; the warm-up is a sitting's own
 SHORT_STEPS, SHARES, SEEDS = 190, (0.15, 0.3, 0.4), (0, 1, 2)
 SHORT = [f"{round(100 * share)}-{seed}" for seed in SEEDS for share in SHARES]
+OTHER_MASKS, FEWER = 8, 3
 LOOK = 100  # steps between two looks at the validation articles
 
 
@@ -274,7 +283,7 @@ def ship(target, articles, facts, model, start, steps, trace) -> None:
         "test": held_out,
         "processor": runtime.processor(),
     }
-    old = shipped(target)
+    old = {key: value for key, value in shipped(target).items() if key != "measured"}
     sittings = [*start["before"], record]
     torch.manual_seed(0)
     trace = old | {
@@ -314,6 +323,145 @@ def save(target: str, facts: dict, tensors: dict | None, trace: dict) -> Path:
     return weights.save(target, card, tensors, trace)
 
 
+# --- What is measured -------------------------------------------------------------
+
+
+def measures(corpus, articles: dict, tensors: dict) -> dict:
+    """Everything that a page says of the shipped model, on the test split."""
+    model = ModernBert(**MODEL)
+    state = {key: value.float() for key, value in tensors.items()}
+    state["decoder.weight"] = state["model.embeddings.tok_embeddings.weight"]
+    model.load_state_dict(state)
+    torch.manual_seed(0)
+    untrained = ModernBert(**MODEL).eval()
+    exam = gaps.exam(articles["test"], LENGTH, MASK, stretches=2)
+    return {
+        "fillers": fillers(model.eval(), articles, exam),
+        "masks": [
+            summary(model, gaps.exam(articles["test"], LENGTH, MASK, masks=seed))
+            for seed in range(OTHER_MASKS)
+        ],
+        "sides": sides(model, articles["test"]),
+        "categories": categories(corpus, {"trained": model, "untrained": untrained}),
+    }
+
+
+def fillers(model, articles: dict, exam: gaps.Exam) -> dict:
+    """Loss, top-1 and top-5 by article: of the model, and of all baselines."""
+    base = guesses.unigram(articles["train"], MODEL["vocabulary"])
+    counted = guesses.Neighbours(articles["train"], MODEL["vocabulary"])
+    look = gaps.exam(articles["validation"], LENGTH, MASK)
+
+    def best(make, weights_) -> float:
+        """The weight with the lowest loss on the validation articles."""
+        found = {w: guesses.answers(make(w), look)[0].mean().item() for w in weights_}
+        return min(found, key=found.get)
+
+    copied = best(lambda w: guesses.copying(base, w), (0.05, 0.1, 0.2, 0.3, 0.4))
+    power = best(lambda k: counted.guess(look, power=k), (0.25, 0.5, 0.75, 1.0))
+    found = {"model": gaps.filled(model, exam)}
+    for name, guess in {
+        "unigram": guesses.alone(base),
+        "copy": guesses.copying(base, copied),
+        "bigram, left": counted.guess(exam, "left"),
+        "bigram, right": counted.guess(exam, "right"),
+        "bigram, both sides": counted.guess(exam, power=power),
+    }.items():
+        found[name] = guesses.answers(guess, exam)
+    return {
+        "copy weight": copied,
+        "power": power,
+        "gaps": np.bincount(exam.owner).tolist(),
+        "by_article": {
+            name: {
+                "loss": by_article(losses, exam),
+                "top1": by_article(ranks < 1, exam),
+                "top5": by_article(ranks < 5, exam),
+            }
+            for name, (losses, ranks) in found.items()
+        },
+    }
+
+
+@torch.no_grad()
+def sides(model, articles: list[Tensor]) -> dict:
+    """The loss at one gap of each article, by what may be read around it.
+
+    The gap stands in the middle of the first row; nothing else is hidden. "half of each"
+    shows as many tokens as one side has, the nearest ones of both.
+    """
+    found = {name: [] for name in ("left", "right", "half of each", "both")}
+    for article in articles:
+        middle = LENGTH // 2
+        if len(article) < LENGTH or article[middle] < gaps.CONTROL:
+            continue
+        row = article[: LENGTH + 1].clone()  # 64 tokens on each side
+        target = int(row[middle])
+        row[middle] = MASK
+        parts = {
+            "left": row[: middle + 1],
+            "right": row[middle:],
+            "half of each": row[middle // 2 : 3 * middle // 2 + 1],
+            "both": row,
+        }
+        for name, part in parts.items():
+            at = part == MASK
+            logits = model(part[None], None, at[None])[0]  # (V,)
+            found[name].append(round(-logits.log_softmax(-1)[target].item(), 3))
+    return found
+
+
+@torch.no_grad()
+def vectors(model, rows: list[Tensor]) -> np.ndarray:
+    """The mean of the encoder's states over the first `LENGTH` tokens: (N, D)."""
+    found = []
+    for some in range(0, len(rows), 32):
+        part = [row[:LENGTH] for row in rows[some : some + 32]]
+        ids = torch.nn.utils.rnn.pad_sequence(part, True, padding_value=-1)  # (n, T)
+        real = ids >= 0
+        states = model.model(ids.masked_fill(~real, MASK), real)  # (n, T, D)
+        states = states.masked_fill(~real[..., None], 0.0).sum(1)  # (n, D)
+        found.append(states / real.sum(1, keepdim=True))
+    return torch.cat(found).numpy()
+
+
+def categories(corpus, models: dict) -> dict:
+    """Categories of test articles by logistic regression: right or wrong, article by article.
+
+    Every `FEWER`-th training article trains it. All read the title and the body's
+    beginning, 128 tokens; "TF-IDF, whole" reads whole articles. C by cross-validation.
+    """
+    train, test = sentencepiece.split(corpus.rows)
+    train = [a for i, a in enumerate(train) if i % CHOOSING][::FEWER]
+    processor = sentencepiece.load(weights.path(*PIECES))
+    sets = [[encoded(processor, a) for a in part] for part in (train, test)]
+    labels = [[a["category"] for a in part] for part in (train, test)]
+    words = [
+        [" ".join(map(str, row[:n].tolist())) for row in part]
+        for n in (LENGTH, None)
+        for part in sets
+    ]
+    features = {name: [vectors(m, part) for part in sets] for name, m in models.items()}
+    for name, part in (("TF-IDF", words[:2]), ("TF-IDF, whole", words[2:])):
+        count = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=2)
+        features[name] = [count.fit_transform(part[0]), count.transform(part[1])]
+    found = {"train": len(train), "test": len(test), "right": {}}
+    for name, (known, new) in features.items():
+        scale = StandardScaler(with_mean=not name.startswith("TF"))
+        fit = LogisticRegressionCV(
+            Cs=np.logspace(-3, 3, 7),
+            cv=3,
+            max_iter=1_000,
+            l1_ratios=(0,),
+            scoring="accuracy",
+            use_legacy_attributes=False,
+        )
+        fit.fit(scale.fit_transform(known), labels[0])
+        right = fit.predict(scale.transform(new)) == np.array(labels[1])
+        found["right"][name] = right.astype(int).tolist()
+    return found
+
+
 # --- Short runs ---------------------------------------------------------------------
 
 
@@ -348,7 +496,7 @@ def by_article(values: Tensor, exam: gaps.Exam) -> list[float]:
     owner = exam.owner
     total = np.bincount(owner, weights=values.double().numpy())
     number = np.bincount(owner)
-    return [round(t / n, 3) for t, n in zip(total, number, strict=True) if n]
+    return [round(float(t / n), 3) for t, n in zip(total, number, strict=True) if n]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -362,6 +510,7 @@ def main(argv: list[str] | None = None) -> None:
             "--most",
             {"type": int, "default": STABLE + DECAY, "help": "steps of a sitting"},
         ),
+        ("--measure", {"action": "store_true", "help": "judge what is shipped"}),
         (
             "--now",
             {"action": "store_true", "help": "ship what there is, train nothing"},
@@ -385,7 +534,11 @@ def main(argv: list[str] | None = None) -> None:
     target = NAME if corpus.is_full else f"{NAME}-embedded"
     folder = given.folder / training.digest([corpus.is_full, PIECES, recipe()])
     articles = prepare(corpus, folder)
-    if given.now:
+    if given.measure:
+        trace, tensors = shipped(target), weights.tensors(target)
+        trace["measured"] = measures(corpus, articles, tensors)
+        print(save(target, facts, tensors, trace))
+    elif given.now:
         now(target, folder, articles, facts)
     elif given.only:
         for name in SHORT if given.only == "short" else [given.only]:
