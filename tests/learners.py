@@ -492,6 +492,43 @@ def hybrid_formula(T, b, r, G):
     return b * b * ((2 * r + 1) * (T // b) - r * (r + 1)) + 2 * G * (T - (r + 1) * b)
 
 
+# --- masked language models --------------------------------------------------------------
+
+
+def labels_in_place(ids, at):
+    ids[~at] = -100
+    return ids
+
+
+def pairs_by_loop(T, local_attention):
+    count, half = 0, local_attention // 2
+    for i in range(T):
+        count += min(T - 1, i + half) - max(0, i - half) + 1
+    return count
+
+
+def pairs_by_formula(T, local_attention):
+    w = local_attention // 2
+    return T * (2 * w + 1) - w * (w + 1)
+
+
+def together_by_joining(parts):
+    logits, ids = zip(*parts, strict=True)
+    return F.cross_entropy(torch.cat(logits), torch.cat(ids))
+
+
+def together_by_loop(parts):
+    total = number = 0
+    for logits, ids in parts:
+        total += F.cross_entropy(logits, ids).item() * len(ids)
+        number += len(ids)
+    return total / number
+
+
+def score_by_loop(log_shares, ids):
+    return sum(log_shares[i, i, token].item() for i, token in enumerate(ids.tolist()))
+
+
 # --- neural networks ---------------------------------------------------------------------
 
 
@@ -1038,6 +1075,19 @@ RIGHT_ANSWERS = [
         "in float64",
         lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
     ),
+    ("masked_lm", "labels", "torch.where", lambda ids, at: torch.where(at, ids, -100)),
+    ("masked_lm", "labels", "written into the ids", labels_in_place),
+    ("masked_lm", "pairs", "a loop", pairs_by_loop),
+    ("masked_lm", "pairs", "a formula", pairs_by_formula),
+    ("masked_lm", "together", "joined first", together_by_joining),
+    ("masked_lm", "together", "a running sum", together_by_loop),
+    ("masked_lm", "score", "a loop, a float", score_by_loop),
+    (
+        "masked_lm",
+        "score",
+        "diagonal and gather",
+        lambda log_shares, ids: log_shares.diagonal().T.gather(1, ids[:, None]).sum(),
+    ),
     ("neural_networks", "slope", "a float", 150.0),
     ("neural_networks", "slope", "a tensor", torch.tensor(150)),
     ("neural_networks", "larger", "numpy", larger_by_numpy),
@@ -1438,6 +1488,48 @@ WRONG_ANSWERS = [
         "ε stands outside",
     ),
     ("hybrid_architecture", "entries", "a formula", hybrid_formula, "in the first"),
+    (
+        "masked_lm",
+        "labels",
+        "torch.where, turned round",
+        lambda ids, at: torch.where(at, -100, ids),
+        "other way round",
+    ),
+    (
+        "masked_lm",
+        "pairs",
+        "T times the window",
+        lambda T, local_attention: T * (local_attention + 1),
+        "at the ends",
+    ),
+    (
+        "masked_lm",
+        "pairs",
+        "the window on each side",
+        lambda T, w: sum(abs(i - j) <= w for i in range(T) for j in range(T)),
+        "half of it",
+    ),
+    (
+        "masked_lm",
+        "together",
+        "stacked means",
+        lambda parts: torch.stack([F.cross_entropy(*part) for part in parts]).mean(),
+        "mean of the parts' means",
+    ),
+    (
+        "masked_lm",
+        "score",
+        "cross_entropy of the diagonal",
+        lambda log_shares, ids: F.nll_loss(log_shares.diagonal().T, ids),
+        "",
+    ),
+    (
+        "masked_lm",
+        "score",
+        "the last row",
+        lambda log_shares, ids: log_shares[-1].gather(1, ids[:, None]).sum(),
+        "",
+    ),
     (
         "hybrid_architecture",
         "entries",
