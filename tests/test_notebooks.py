@@ -177,7 +177,7 @@ def test_data_tags_are_known():
 
 
 ROOMS = """
-    checks exercise
+    checks exercise kana
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree figures.pieces figures.plane figures.map

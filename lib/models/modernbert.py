@@ -16,7 +16,7 @@ from lib.checks import ids_in_range, sizes, whole
 from lib.positions import rope_frequencies, rope_turns
 from lib.sparse import sparse_attention
 
-SHORT = 16  # windows: in a shorter text all scores are faster than blocks of them
+SHORT = 32  # windows: in a shorter text all scores are faster than blocks of them
 EVERY = 3  # layers 0, 3, 6, … look at the whole text
 EPS = 1e-5
 
