@@ -198,6 +198,8 @@ ROOMS = """
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
     pretrained.e5
+    live.export live.element live.write live.translate live.picture live.fill live.pieces
+    live.publish
 """
 LAYERS = ROOMS.split()
 

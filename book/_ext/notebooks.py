@@ -40,6 +40,7 @@ DATA_TAGS = {
 KEY = "glassbox"
 ADDRESS = re.compile(r"(?<=@ git\+)https://[^\s\"']+")
 TIMEOUT = 300  # seconds a cell
+LIVE = Path("_build", "html", "_static", "live")  # what lib.live.publish makes
 
 
 def paths() -> list[Path]:
@@ -252,12 +253,23 @@ def site(executed: Path | None, out: Path, workers: int) -> list[str]:
         name.parts[:2] in (("book", "_static"), ("book", "_ext")) for name in changed
     ):
         command.append("--all")  # Sphinx looks at the pages alone
-    done = subprocess.run(command, cwd=ROOT)
-    return (
-        [f"jupyter-book build: exit status {done.returncode}"]
-        if done.returncode
-        else []
+    commands = {"jupyter-book build": command}
+    files = sorted((ROOT / "lib" / "live").rglob("*.[jp]*")) + sorted(
+        (ROOT / "checkpoints").glob("*/card.json")
     )
+    marks = " ".join(map(_digest, files))
+    made = out / LIVE / "made-from.txt"
+    if not made.is_file() or made.read_text("utf8") != marks:
+        live = [sys.executable, "-m", "lib.live.publish", str(out / LIVE)]
+        commands["lib.live.publish"] = live
+    failures = [
+        f"{name}: exit status {code}"
+        for name, call in commands.items()
+        if (code := subprocess.run(call, cwd=ROOT).returncode)
+    ]
+    if not failures:
+        made.write_text(marks, "utf8")
+    return failures
 
 
 def _fresh(path: Path, executed: Path) -> Path | None:

@@ -106,6 +106,9 @@ def _load_elements_late(app, soup) -> None:
     folder = Path(app.outdir) / "_static" / "elements"
     folder.mkdir(parents=True, exist_ok=True)
     for host in soup.select("[data-element]"):
+        if kind := host.get("data-live"):  # its script is that of all of its kind
+            host["data-script"] = f"{root}_static/live/{kind}.js"
+            continue
         script = host.script.extract()
         name = f"{host['data-key']}.js"
         (folder / name).write_text(script.string, "utf8")

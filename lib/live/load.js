@@ -1,15 +1,14 @@
 // Files of a checkpoint, part by part, each a script that export.py wrote.
 
 const HERE = document.currentScript?.src.replace(/[^/]*$/, "") ?? "";
+const CUT = "The download was cut. Nothing is lost: try again.";
 
 const readPart = (src) => new Promise((resolve, reject) => {
   const script = document.createElement("script");
-  const end = () => {
+  script.onload = script.onerror = () => {
     script.remove(); // and its text with it
-    if (script.part === undefined) reject(Error("The download was cut. Nothing is lost: try again."));
-    else resolve(atob(script.part));
+    script.part === undefined ? reject(Error(CUT)) : resolve(atob(script.part));
   };
-  script.onload = script.onerror = end;
   script.src = src;
   document.head.append(script);
 });
@@ -19,14 +18,16 @@ async function download(files, say) {
   const found = {}, total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let there = 0;
   for (const { file, key, bytes, part } of files) {
-    const whole = new Uint8Array(bytes);
+    const packed = new Uint8Array(bytes);
     for (let at = 0, n = 0; at < bytes; n++) {
       const text = await readPart(`${HERE}${key}-${n}.js`);
-      if (text.length !== Math.min(part, bytes - at)) throw Error("A part of the download is not as it was made.");
-      for (let i = 0; i < text.length; i++) whole[at++] = text.charCodeAt(i);
+      if (text.length !== Math.min(part, bytes - at)) throw Error(CUT);
+      for (let i = 0; i < text.length; i++) packed[at++] = text.charCodeAt(i);
       say((there += text.length) / total);
     }
-    found[file] = whole;
+    // Unpacking compares a checksum: what comes out is what was packed.
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    found[file] = new Uint8Array(await new Response(stream).arrayBuffer());
   }
   return found;
 }

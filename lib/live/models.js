@@ -12,17 +12,17 @@ const HALVES = Float32Array.from({ length: 65536 }, (_, bits) => {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 });
 
-// The bytes of a safetensors file -> {name: {shape, data}}.
-function tensors(bytes) {
+// The bytes of a safetensors file -> {name: {shape, data}}, in float32.
+function* tensors(bytes) {
   const start = 8 + Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start))), found = {};
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const raw = bytes.slice(start + from, start + to).buffer; // a copy starts at a whole number
     if (dtype === "F32") found[name] = { shape, data: new Float32Array(raw) };
-    else if (dtype === "F16") found[name] = { shape, data: new Float32Array(new Uint16Array(raw).length) };
+    else if (dtype === "F16") found[name] = { shape, data: Float32Array.from(new Uint16Array(raw), (bits) => HALVES[bits]) };
     else throw Error(`${name}: got ${dtype}, wants F16 or F32`);
-    if (dtype === "F16") new Uint16Array(raw).forEach((bits, i) => (found[name].data[i] = HALVES[bits]));
+    yield;
   }
   return found;
 }

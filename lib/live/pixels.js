@@ -49,7 +49,7 @@ function lowered(rgb, height, size) {
 // The square in the middle of a bitmap -> (size, size, 3). In strips: a picture of 48 million
 // pixels is never held whole a second time.
 function* shrunk(bitmap, size) {
-  const side = Math.min(bitmap.width, bitmap.height), strip = Math.max(1, Math.floor(2 ** 18 / side));
+  const side = Math.min(bitmap.width, bitmap.height), strip = Math.min(side, Math.ceil(2 ** 18 / side));
   const left = Math.floor((bitmap.width - side) / 2), top = Math.floor((bitmap.height - side) / 2);
   const canvas = document.createElement("canvas"), rgb = new Uint8Array(side * size * 3);
   [canvas.width, canvas.height] = [side, strip];

@@ -38,9 +38,9 @@ function logSoftmax(logits) {
 
 // Beam search: `next(beam)` is a pass with the logits after a beam's ids; `fork(state)` copies
 // what it keeps. Ranked by the summed log-probability; a finished one by its mean. Stops where
-// no running beam can overtake the worst of K finished ones. With one beam it is greedy search.
-function* beamSearch(next, fork, state, begin, { beams: K, room, end }) {
-  let running = [{ ids: [begin], state, score: 0 }], finished = [], record = [];
+// no running beam can overtake the worst of K finished ones. `told` hears who is running.
+function* beamSearch(next, fork, state, begin, { beams: K, room, end, told = () => {} }) {
+  let running = [{ ids: [begin], state, score: 0 }], finished = [];
   for (let n = 1; n <= room; n++) {
     const candidates = [];
     for (const beam of running) {
@@ -54,8 +54,8 @@ function* beamSearch(next, fork, state, begin, { beams: K, room, end }) {
     finished = finished.sort((a, b) => b.mean - a.mean).slice(0, K);
     running = candidates.filter((one) => !done(one)).slice(0, K);
     running = running.map((one) => ({ ...one, state: fork(one.from.state) }));
-    record.push({ running, finished });
+    if (running.length) told(running);
     if (!running.length || (finished.length === K && running[0].score / n <= finished.at(-1).mean)) break;
   }
-  return { best: finished[0], record };
+  return { best: finished[0] };
 }

@@ -141,5 +141,5 @@ function tokenizer(file) {
     const whole = text(new Uint8Array(bytes)).replaceAll(SPACE, " ");
     return prefix ? whole.replace(/^ /, "") : whole;
   }
-  return { pieces, ids, normalise, marked, lattice, unigram, encode, decode };
+  return { pieces, ids, unknown, normalise, marked, lattice, unigram, encode, decode };
 }
