@@ -38,7 +38,7 @@ refresh: .venv/.ready  ## execute and store the outputs of all notebooks, or NOT
 lab: .venv/.ready  ## open the notebooks in JupyterLab
 	$(WITH_HUB) $(BIN)/jupyter lab notebooks
 
-bench: .venv/.ready  ## measure against peers into checkpoints/bench and -tokenizers, or PART=run|tokenizers
+bench: .venv/.ready  ## measure against peers into checkpoints/bench and -tokenizers, or PART=run|tokenizers|live
 	set -e; for part in $(or $(PART),run tokenizers); do \
 		$(WITH_HUB) $(BIN)/python -m benchmarks.$$part; done
 

@@ -41,17 +41,26 @@ function parts(weights, prefix) {
 // --- What acts on each token alone -----------------------------------------------------
 
 function dot(x, i, y, j, size) {
-  let a = 0, b = 0; // two sums: the processor need not wait for the one before
-  for (let n = 0; n + 1 < size; n += 2) { a += x[i + n] * y[j + n]; b += x[i + n + 1] * y[j + n + 1]; }
-  return size % 2 ? a + b + x[i + size - 1] * y[j + size - 1] : a + b;
+  let sum = 0;
+  for (let n = 0; n < size; n++) sum += x[i + n] * y[j + n];
+  return sum;
 }
 
-// x Wᵀ + b: (T, D) -> (T, out). The weight is (out, D), so that each sum runs over two rows.
+// x Wᵀ + b: (T, D) -> (T, out). The weight is (out, D), so that each sum runs over two rows; four
+// sums at a time, which need not wait for each other. Sums are float64 as all of JavaScript's.
 function linear(x, weights, name) {
-  const { shape: [out, ...rest], data } = weights[`${name}.weight`], bias = weights[`${name}.bias`]?.data;
+  const { shape: [out, ...rest], data: w } = weights[`${name}.weight`], bias = weights[`${name}.bias`]?.data;
   const D = rest.reduce((a, b) => a * b), T = x.length / D, y = new Float32Array(T * out);
-  for (let t = 0; t < T; t++)
-    for (let o = 0; o < out; o++) y[t * out + o] = dot(x, t * D, data, o * D, D) + (bias ? bias[o] : 0);
+  for (let t = 0; t < T; t++) for (let o = 0; o < out; o += 4) {
+    let a = 0, b = 0, c = 0, d = 0;
+    const at = t * D, to = t * out + o, w0 = o * D, w1 = w0 + D, w2 = w1 + D, w3 = w2 + D;
+    for (let n = 0; n < D; n++) {
+      const value = x[at + n];
+      a += value * w[w0 + n]; b += value * w[w1 + n]; c += value * w[w2 + n]; d += value * w[w3 + n];
+    }
+    y[to] = a; y[to + 1] = b; y[to + 2] = c; y[to + 3] = d; // past a row's end: the next row comes later
+  }
+  if (bias) for (let i = 0; i < y.length; i++) y[i] += bias[i % out];
   return y;
 }
 
@@ -242,25 +251,22 @@ function maskedModel(weights, { num_heads: H, base, block, window, global_tokens
   };
 }
 
-// A 3×3 convolution of a picture {data (C, h, w), side}, in eval mode its batch norm, ReLU.
+// A 3×3 convolution of a picture {data (h, w, C), side} is a linear map of what the filter lies
+// on, place by place; then its batch norm, as it is after training, and ReLU.
 function convolution({ data, side }, weights, [conv, bn], stride) {
-  const { shape: [out, C], data: w } = weights[`${conv}.weight`], [scale, shift, mean, variance] =
-    ["weight", "bias", "running_mean", "running_var"].map((name) => weights[`${bn}.${name}`].data);
-  const size = Math.ceil(side / stride), y = new Float32Array(out * size * size), field = new Float32Array(9 * C);
-  for (let r = 0; r < size; r++) for (let c = 0; c < size; c++) {
-    for (let n = 0; n < 9 * C; n++) { // what the filter lies on; 0 beyond the edge
-      const i = r * stride + (Math.floor(n / 3) % 3) - 1, j = c * stride + (n % 3) - 1;
-      field[n] = i < 0 || j < 0 || i >= side || j >= side ? 0 : data[(Math.floor(n / 9) * side + i) * side + j];
-    }
-    for (let o = 0; o < out; o++) {
-      const value = (dot(field, 0, w, o * 9 * C, 9 * C) - mean[o]) / Math.sqrt(variance[o] + 1e-5);
-      y[(o * size + r) * size + c] = relu(value * scale[o] + shift[o]);
-    }
+  const C = weights[`${conv}.weight`].shape[1], size = Math.ceil(side / stride), fields = new Float32Array(size * size * 9 * C);
+  for (let i = 0; i < fields.length; i++) { // in the order of the weights: channel, row, column
+    const n = i % 9, c = Math.floor(i / 9) % C, place = Math.floor(i / 9 / C);
+    const row = Math.floor(place / size) * stride + Math.floor(n / 3) - 1, column = (place % size) * stride + (n % 3) - 1;
+    if (row >= 0 && column >= 0 && row < side && column < side) fields[i] = data[(row * side + column) * C + c];
   }
+  const [scale, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((name) => weights[`${bn}.${name}`].data);
+  const y = linear(fields, weights, conv), out = scale.length;
+  for (let i = 0; i < y.length; i++) y[i] = relu(((y[i] - mean[i % out]) / Math.sqrt(variance[i % out] + 1e-5)) * scale[i % out] + shift[i % out]);
   return { data: y, side: size };
 }
 
-// A vision transformer behind convolutions: a picture (3, 32, 32), normalised -> logits.
+// A vision transformer behind convolutions: a picture (32, 32, 3), normalised -> logits.
 function visionTransformer(weights, { num_heads: H, strides }) {
   const stem = part(weights, "patches"), layers = parts(weights, "layers"), places = weights["places.weight"];
   return function* (data, side) {
@@ -269,9 +275,8 @@ function visionTransformer(weights, { num_heads: H, strides }) {
       maps = convolution(maps, stem, [3 * i, 3 * i + 1], stride);
       yield;
     }
-    const [P, D] = places.shape, C = maps.data.length / P, shown = [];
-    const tokens = maps.data.map((_, i) => maps.data[(i % C) * P + Math.floor(i / C)]); // (P, C)
-    let x = add(linear(tokens, stem, String(3 * strides.length)), places.data);
+    const [P, D] = places.shape, shown = [];
+    let x = add(linear(maps.data, stem, String(3 * strides.length)), places.data);
     for (const layer of layers) {
       const found = attention(norm(x, layer, "attention_norm"), layer, "attention", H);
       x = add(x, found.output);

@@ -64,8 +64,5 @@ function* shrunk(bitmap, size) {
   }
   return lowered(rgb, side, size);
 }
-// Bytes (n, n, 3) -> (3, n, n), as the model was trained: minus the mean, by the spread.
-const normalised = (rgb, mean, std) => Float32Array.from(rgb, (_, i) => {
-  const size = rgb.length / 3, c = Math.floor(i / size);
-  return (rgb[(i % size) * 3 + c] / 255 - mean[c]) / std[c];
-});
+// Bytes (n, n, 3) as the model was trained: minus the mean of each colour, by its spread.
+const normalised = (rgb, mean, std) => Float32Array.from(rgb, (value, i) => (value / 255 - mean[i % 3]) / std[i % 3]);

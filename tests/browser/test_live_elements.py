@@ -33,7 +33,13 @@ def elements():
         "translate": translate.translate(["A man is riding a bicycle.", "</script>"]),
         "picture": picture.picture({"flower": Image.fromarray(sample)}),
         "fill": fill.fill(
-            [("", "スマートフォンの[MASK]を充電する。", "<b>reading</b>")]
+            [
+                (
+                    "スマートフォンの電池",
+                    "スマートフォンの[MASK]を充電する。",
+                    "<b>reading</b>",
+                )
+            ]
         ),
         "pieces": pieces.pieces("東京都に住む。", "<i>Tōkyō-to ni sumu</i>"),
     }
@@ -234,8 +240,9 @@ def test_empty_long_and_foreign_texts(open_page, folder, kind, text):
         page.get_by_role("button", name="One step").click()
         page.get_by_role("button", name="One step").click()
     page.wait_for_timeout(1500)
-    if kind != "pieces" or not text.strip():
-        assert wrong(page) if text.strip() != "" or kind != "pieces" else True
+    # Spaces are letters to the character model; everything has pieces of bytes.
+    quiet = {"write": text == "   ", "pieces": text.startswith("あ")}
+    assert bool(wrong(page)) != quiet.get(kind, False)
     field.fill("The end.")  # the page goes on
     assert field.input_value() == "The end."
 

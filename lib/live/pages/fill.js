@@ -45,7 +45,7 @@ offer(`
       field.value = list.map(({ piece }, j) => (j === i ? GAP : piece)).join("").replaceAll(SPACE, " ").trim();
       meaning.textContent = "";
       run().then(() => cut.children[i]?.focus());
-    }, { "aria-pressed": String(one.piece === GAP), "aria-label": one.piece === GAP ? "a gap" : `Hide ${one.piece}` })));
+    }, { "aria-pressed": String(one.piece === GAP), ...(one.piece !== GAP && { "aria-label": `Hide ${one.piece}` }) })));
     gaps.replaceChildren();
     if (!at.length) return wrong(`There is no gap: write ${GAP}, put it at the cursor, or choose a piece.`);
     const found = await inSlices(model(ids, at)), V = found.logits.length / at.length;
