@@ -4,12 +4,14 @@ import base64
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import gallery
 import matplotlib.pyplot as plt
 import measured
 import nbformat
+import pages
 import pytest
 import roadmap
 import yaml
@@ -347,3 +349,21 @@ def test_a_measured_number_is_rounded_and_has_its_unit(text, wanted):
 def test_a_number_that_was_not_measured_is_an_error(text):
     with pytest.raises(KeyError):
         measured.said(RECORD, text)
+
+
+def test_a_live_element_takes_the_script_of_its_kind(tmp_path):
+    """Its data stay in the page; other elements' scripts become files of their own."""
+    app = SimpleNamespace(outdir=tmp_path)
+    soup = BeautifulSoup(
+        '<html data-content_root="../"><div data-element="live" data-live="write" '
+        'data-key="a1" data-with="{}"><p>story</p></div><div data-element="replay" '
+        'data-key="b2"><script>play();</script></div></html>',
+        "html.parser",
+    )
+    pages._load_elements_late(app, soup)
+    live, other = soup.select("[data-element]")
+    assert live["data-script"] == "../_static/live/write.js"
+    assert live["data-with"] == "{}" and live.p.string == "story"
+    assert other["data-script"] == "../_static/elements/b2.js" and not other.script
+    made = [file.name for file in (tmp_path / "_static" / "elements").iterdir()]
+    assert made == ["b2.js"]

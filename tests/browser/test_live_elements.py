@@ -241,7 +241,7 @@ def test_empty_long_and_foreign_texts(open_page, folder, kind, text):
         page.get_by_role("button", name="One step").click()
     page.wait_for_timeout(1500)
     # Spaces are letters to the character model; everything has pieces of bytes.
-    quiet = {"write": text == "   ", "pieces": text.startswith("あ")}
+    quiet = {"write": text == "   ", "pieces": bool(text.strip())}
     assert bool(wrong(page)) != quiet.get(kind, False)
     field.fill("The end.")  # the page goes on
     assert field.input_value() == "The end."
