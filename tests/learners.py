@@ -271,6 +271,103 @@ def budget_by_tokens(C):
     return [tokens / 20, tokens]
 
 
+# --- in-context --------------------------------------------------------------------------
+
+
+def passes_by_tree(labels):
+    tree, count = {}, 1
+    for label in labels:
+        node = tree
+        for token in label[:-1]:
+            if token not in node:
+                node[token] = {}
+                count += 1
+            node = node[token]
+    return count
+
+
+def passes_by_strings(labels):
+    known = [""]
+    for label in labels:
+        for i in range(1, len(label)):
+            known.append(",".join(map(str, label[:i])))
+    return len(np.unique(known))
+
+
+def batch_by_loop(logs):
+    prior = torch.zeros(logs.shape[1])
+    for row in logs:
+        p = torch.exp(row)
+        prior += p / p.sum() / len(logs)
+    return torch.stack([row - torch.log(prior) for row in logs])
+
+
+def batch_in_numpy(logs):
+    p = np.exp(logs.numpy())
+    p /= p.sum(axis=1, keepdims=True)
+    return logs.numpy() - np.log(p.mean(axis=0))
+
+
+def batch_by_logsumexp(logs):
+    return logs - (logs.log_softmax(1).logsumexp(0) - np.log(len(logs)))
+
+
+def latest_by_loop(ids):
+    T = len(ids)
+    wanted = torch.zeros(T, T, dtype=torch.bool)
+    last = {}
+    for t, token in enumerate(ids.tolist()):
+        if token in last:
+            wanted[t, last[token] + 1] = True
+        last[token] = t
+    return wanted
+
+
+def latest_by_tensors(ids):
+    T = len(ids)
+    alike = (ids[:, None] == ids) & torch.ones(T, T).tril(-1).bool()
+    last = torch.where(alike, torch.arange(T), -1).amax(1)
+    return (torch.arange(T) == last[:, None] + 1) & (last >= 0)[:, None]
+
+
+def latest_in_numpy(ids):
+    ids = ids.numpy()
+    wanted = np.zeros((len(ids), len(ids)), dtype=int)
+    for t in range(1, len(ids)):
+        before = np.flatnonzero(ids[:t] == ids[t])
+        if before.size:
+            wanted[t, before[-1] + 1] = 1
+    return wanted
+
+
+def latest_of_all(ids):
+    alike = ids[:, None] == ids[None]
+    return F.pad(alike[:, :-1], (1, 0)).tril()
+
+
+def spread_by_loop(right):
+    accuracies = [[float(o.double().mean()) for o in d] for d in right]
+    means = [sum(d) / len(d) for d in accuracies]
+    middle = sum(means) / len(means)
+    between = sum((m - middle) ** 2 for m in means) / len(means)
+    within = [
+        sum((a - m) ** 2 for a in d) / len(d)
+        for d, m in zip(accuracies, means, strict=True)
+    ]
+    return between, sum(within) / len(within)
+
+
+def spread_in_numpy(right):
+    accuracy = np.asarray(right).mean(axis=-1)
+    return np.var(accuracy.mean(axis=1)), np.var(accuracy, axis=1).mean()
+
+
+def spread_by_total(right):
+    accuracy = right.double().mean(2)
+    within = accuracy.var(1, unbiased=False).mean()
+    return accuracy.var(unbiased=False) - within, within
+
+
 # --- embeddings --------------------------------------------------------------------------
 
 
@@ -1040,6 +1137,17 @@ RIGHT_ANSWERS = [
     ("pretraining", "accumulate", "a loop", accumulate_by_loop),
     ("pretraining", "accumulate", "a dot product", accumulate_by_shares),
     ("pretraining", "budget", "tokens first", budget_by_tokens),
+    ("in_context", "passes", "a tree", passes_by_tree),
+    ("in_context", "passes", "strings", passes_by_strings),
+    ("in_context", "batch", "a loop", batch_by_loop),
+    ("in_context", "batch", "numpy", batch_in_numpy),
+    ("in_context", "batch", "logsumexp", batch_by_logsumexp),
+    ("in_context", "latest", "a loop", latest_by_loop),
+    ("in_context", "latest", "tensors", latest_by_tensors),
+    ("in_context", "latest", "numpy", latest_in_numpy),
+    ("in_context", "spread", "a loop", spread_by_loop),
+    ("in_context", "spread", "numpy", spread_in_numpy),
+    ("in_context", "spread", "what is left of the whole", spread_by_total),
     ("embeddings", "pool", "a loop", pool_by_loop),
     ("embeddings", "pool", "numpy", pool_in_numpy),
     ("embeddings", "pool", "a product of matrices", pool_by_product),
@@ -1354,6 +1462,122 @@ WRONG_ANSWERS = [
             for g in gradients
         ],
         "made longer",
+    ),
+    ("in_context", "passes", "labels", lambda labels: len(labels), "are counted"),
+    (
+        "in_context",
+        "passes",
+        "tokens",
+        lambda labels: sum(len(label) for label in labels),
+        "begin alike share a pass",
+    ),
+    (
+        "in_context",
+        "passes",
+        "no shared pass",
+        lambda labels: len({tuple(x[:i]) for x in labels for i in range(1, len(x))}),
+        "after the question alone, is missing",
+    ),
+    (
+        "in_context",
+        "passes",
+        "whole labels",
+        lambda labels: len({tuple(x[:i]) for x in labels for i in range(len(x) + 1)}),
+        "whole labels are counted",
+    ),
+    (
+        "in_context",
+        "passes",
+        "the longest",
+        lambda labels: max(len(label) for label in labels),
+        "the longest label is counted",
+    ),
+    (
+        "in_context",
+        "batch",
+        "a mean of logarithms",
+        lambda logs: logs - torch.log_softmax(logs, 1).mean(0, keepdim=True),
+        "the logarithm of the mean",
+    ),
+    (
+        "in_context",
+        "batch",
+        "bare probabilities",
+        lambda logs: logs - torch.log(torch.exp(logs).mean(0)),
+        "do not sum to 1",
+    ),
+    (
+        "in_context",
+        "batch",
+        "added",
+        lambda logs: logs + torch.log(torch.softmax(logs, 1).mean(0)),
+        "the prior is added",
+    ),
+    (
+        "in_context",
+        "batch",
+        "quotients",
+        lambda logs: torch.softmax(logs, 1) / torch.softmax(logs, 1).mean(0),
+        "return their logarithms",
+    ),
+    (
+        "in_context",
+        "batch",
+        "along the other axis",
+        lambda logs: logs - torch.softmax(logs, dim=0).mean(0).log(),
+        "the softmax runs over the items",
+    ),
+    ("in_context", "latest", "all copies", latest_of_all, "every earlier copy"),
+    (
+        "in_context",
+        "latest",
+        "the copy",
+        lambda ids: torch.roll(latest_by_tensors(ids), -1, 1),
+        "one place after it",
+    ),
+    (
+        "in_context",
+        "latest",
+        "columns",
+        lambda ids: latest_by_loop(ids).mT,
+        "a row is a query",
+    ),
+    (
+        "in_context",
+        "spread",
+        "deviations",
+        lambda r: (
+            r.double().mean(-1).mean(1).std(correction=0),
+            r.double().mean(-1).var(1, correction=0).mean().sqrt(),
+        ),
+        "standard deviations",
+    ),
+    (
+        "in_context",
+        "spread",
+        "n − 1",
+        lambda r: (
+            r.double().mean(-1).mean(1).var(),
+            r.double().mean(-1).var(1).mean(),
+        ),
+        "the number less one",
+    ),
+    (
+        "in_context",
+        "spread",
+        "in the other order",
+        lambda r: spread_in_numpy(r)[::-1],
+        "have changed places",
+    ),
+    (
+        "in_context",
+        "spread",
+        "the whole",
+        lambda r: (
+            r.double().mean(-1).mean(1).var(correction=0),
+            r.double().mean(-1).var(correction=0),
+        ),
+        "that of each draw",
     ),
     (
         "embeddings",

@@ -6,4 +6,5 @@ MENDED = (
     "block/rope",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
+    "language/in-context",
 )

@@ -187,7 +187,7 @@ ROOMS = """
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
-    filters decoding optimisers training adapters
+    filters decoding prompts optimisers training adapters
     lens.hooks lens.heads lens.measures
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
