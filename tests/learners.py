@@ -504,6 +504,109 @@ def csls_of_all(queries, texts, k):
     return 2 * near - near.mean(dim=1, keepdim=True) - near.mean(dim=0)
 
 
+# --- reading heads -----------------------------------------------------------------------
+
+
+def after_by_broadcast(ids, k):
+    T = len(ids)
+    found = torch.zeros(T, T, dtype=torch.bool)
+    found[:, k:] = (ids[:, None] == ids)[:, : T - k]
+    return found.tril()
+
+
+def after_in_numpy(ids, k):
+    ids = ids.numpy()
+    found = np.zeros((len(ids), len(ids)), dtype=bool)
+    for query, token in enumerate(ids):
+        for copy in np.flatnonzero(ids[:query] == token):
+            if copy + k <= query:
+                found[query, copy + k] = True
+    return found
+
+
+def after_by_rolling(ids, k):
+    alike = ids[:, None] == ids
+    return alike.roll(k, dims=1).tril()
+
+
+def after_ahead_too(ids, k):
+    alike = ids[:, None] == ids
+    found = torch.zeros_like(alike)
+    found[:, k:] = alike[:, :-k]
+    return found
+
+
+def rest_by_loop(weights, wanted):
+    rows = []
+    for query in range(1, wanted.shape[0]):
+        if wanted[query, 1:].any():
+            row = weights[..., query, 1:]
+            rows.append((row * wanted[query, 1:]).sum(-1) / row.sum(-1))
+    return torch.stack(rows).mean(0)
+
+
+def rest_in_numpy(weights, wanted):
+    w, m = weights.numpy()[..., 1:, 1:], wanted.numpy()[1:, 1:]
+    share = np.einsum("...qk,qk->...q", w, m.astype(w.dtype)) / w.sum(-1)
+    return share[..., m.any(-1)].mean(-1)
+
+
+def rest_by_normalize(weights, wanted):
+    w = F.normalize(weights[..., 1:, 1:], p=1, dim=-1)
+    keys = wanted[1:, 1:]
+    asks = keys.any(-1).to(w.dtype)
+    return (w * keys).sum(-1) @ asks / asks.sum()
+
+
+def rest_only_cut(weights, wanted):
+    w, keys = weights[..., 1:, 1:], wanted[1:, 1:]
+    return (w * keys).sum(-1)[..., keys.any(-1)].mean(-1)
+
+
+def mean_by_cat(mix, others, head):
+    middle = others[:, :, head].mean(0).expand_as(mix[:, :, head]).unsqueeze(2)
+    return torch.cat([mix[:, :, :head], middle, mix[:, :, head + 1 :]], 2)
+
+
+def mean_by_where(mix, others, head):
+    here = torch.arange(mix.shape[2]) == head
+    return torch.where(here[:, None], others.mean(0), mix)
+
+
+def mean_in_place(mix, others, head):
+    mix[..., head, :] = others[..., head, :].sum(0) / len(others)
+    return mix
+
+
+def mean_of_everything(mix, others, head):
+    out = mix.clone()
+    out[..., head, :] = others[..., head, :].flatten(0, 1).mean(0)
+    return out
+
+
+def copying_by_loop(embed, ov, unembed):
+    right = 0
+    for token, row in enumerate(embed):
+        right += int((row @ ov @ unembed).argmax()) == token
+    return right / len(embed)
+
+
+def copying_in_numpy(embed, ov, unembed):
+    logits = embed.numpy() @ ov.numpy() @ unembed.numpy()
+    return (logits.argmax(axis=1) == np.arange(len(logits))).mean()
+
+
+def copying_by_ranks(embed, ov, unembed):
+    logits = torch.einsum("vd,de,ew->vw", embed, ov, unembed)
+    own = logits.diagonal()[:, None]
+    return ((logits > own).sum(1) == 0).float().mean()
+
+
+def copying_from_the_right(embed, ov, unembed):
+    logits = embed @ ov.T @ unembed
+    return (logits.argmax(1) == torch.arange(len(embed))).float().mean()
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -1160,6 +1263,17 @@ RIGHT_ANSWERS = [
     ("embeddings", "csls", "a loop", csls_by_loop),
     ("embeddings", "csls", "sorting", csls_by_sorting),
     ("embeddings", "csls", "numpy", csls_in_numpy),
+    ("reading_heads", "after", "broadcast, shifted", after_by_broadcast),
+    ("reading_heads", "after", "numpy, a loop", after_in_numpy),
+    ("reading_heads", "rest", "a loop", rest_by_loop),
+    ("reading_heads", "rest", "numpy", rest_in_numpy),
+    ("reading_heads", "rest", "normalize", rest_by_normalize),
+    ("reading_heads", "mean", "joined again", mean_by_cat),
+    ("reading_heads", "mean", "where", mean_by_where),
+    ("reading_heads", "mean", "in place", mean_in_place),
+    ("reading_heads", "copying", "a loop", copying_by_loop),
+    ("reading_heads", "copying", "numpy", copying_in_numpy),
+    ("reading_heads", "copying", "ranks", copying_by_ranks),
     ("global_local", "mask", "places as they come", mask_by_places),
     (
         "global_local",
@@ -1664,6 +1778,39 @@ WRONG_ANSWERS = [
             / (F.cosine_similarity(v, v[[a]]) + 1 / 2 + 0.001)
         ),
         "one half is added",
+    ),
+    ("reading_heads", "after", "rolled", after_by_rolling, "wrap around"),
+    ("reading_heads", "after", "ahead too", after_ahead_too, "after the query"),
+    (
+        "reading_heads",
+        "after",
+        "the page's",
+        lambda ids, k: after_by_broadcast(ids, 1),
+        "k tokens after it",
+    ),
+    ("reading_heads", "rest", "only cut", rest_only_cut, "sum of one"),
+    (
+        "reading_heads",
+        "rest",
+        "the page's",
+        lambda w, m: (w * m).sum(-1)[..., m.any(-1)].mean(-1),
+        "leave the first key out",
+    ),
+    ("reading_heads", "mean", "one mean", mean_of_everything, "one for each place"),
+    (
+        "reading_heads",
+        "mean",
+        "zeros",
+        lambda mix, others, head: mix.index_fill(2, torch.tensor([head]), 0.0),
+        "set to zero",
+    ),
+    ("reading_heads", "copying", "transposed", copying_from_the_right, "transposed"),
+    (
+        "reading_heads",
+        "copying",
+        "no circuit",
+        lambda e, ov, u: ((e @ u).argmax(1) == torch.arange(len(e))).double().mean(),
+        "OV is missing",
     ),
     ("embeddings", "csls", "one axis", csls_one_axis, "give it a second axis"),
     (
