@@ -12,7 +12,7 @@ of an untrained copy (one seed), and the best fixed offset for each relation.
 **Ablations**: what a head mixed is replaced by zeros, by its mean over other texts of the
 same kind, or by what it mixed at the same places of another text. For SmolLM2 the record
 is the loss on 8 pieces of this book's prose (the last 12 of 20 tokens) and on 8 sequences of
-12 random tokens said twice (the 11 tokens of the second half that the first foretells).
+16 random tokens said twice (the 15 tokens of the second half that the first foretells).
 MiniLM writes no text: its loss is that of finding the second half of a piece of prose
 among 48, by cosines over .05, as it was trained. Only the layers from the head's own on
 run again; what stands before them does not change.
@@ -48,9 +48,9 @@ NAME = "heads"
 LOADERS = {"SmolLM2": smollm2, "MiniLM": minilm}
 DRAWS, LENGTH, PERIOD = (
     8,
-    32,
+    20,
     16,
-)  # texts of each kind, their tokens, what is said twice
+)  # texts of a kind, tokens of prose, what is said twice
 KEEP = {"prose": 12, "repeats": PERIOD - 1}  # the last tokens, whose loss counts
 KINDS = ("zero", "mean", "resample")
 HALF, PAIRS, SCALE = 20, 6, 20.0  # MiniLM: tokens of half a piece, pieces a draw, 1/.05

@@ -242,9 +242,6 @@ copying = Exercise(
         "this says it token by token: take the share": lambda e, ov, u: (
             _logits(e, ov, u).argmax(1) == torch.arange(len(e))
         ),
-        "the smallest logit is looked for: the largest": lambda e, ov, u: _top(
-            -_logits(e, ov, u)
-        ),
     },
     cases=[_circuit(10), _circuit(20, V=9, D=6), _circuit(31, V=14, D=9)],
 )
