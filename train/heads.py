@@ -11,7 +11,7 @@ of an untrained copy (one seed), and the best fixed offset for each relation.
 
 **Ablations**: what a head mixed is replaced by zeros, by its mean over other texts of the
 same kind, or by what it mixed at the same places of another text. For SmolLM2 the record
-is the loss on 8 pieces of this book's prose (the last 12 of 20 tokens) and on 8 sequences of
+is the loss on 8 pieces of this book's prose (the last 12 of 32 tokens) and on 8 sequences of
 16 random tokens said twice (the 15 tokens of the second half that the first foretells).
 MiniLM writes no text: its loss is that of finding the second half of a piece of prose
 among 48, by cosines over .05, as it was trained. Only the layers from the head's own on
