@@ -1,6 +1,6 @@
 """What every head of SmolLM2 and MiniLM attends to and is worth: `language/reading-heads`.
 
-    python -m train.heads            # everything, about 25 minutes on one core
+    python -m train.heads            # everything, about 26 minutes on one core
 
 **Maps**: each measure of `lib.lens.measures`, as a mean over the 137 annotated sentences
 with its standard error; agreement with the three relations, in both directions, counted in
