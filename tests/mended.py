@@ -6,5 +6,6 @@ MENDED = (
     "block/rope",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
+    "language/reading-heads",
     "language/in-context",
 )

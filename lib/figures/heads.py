@@ -165,8 +165,8 @@ def _lines(ax: Axes, tokens: Sequence[str], weights: np.ndarray, query) -> None:
     ax.set(xlim=(0, 1), ylim=(len(tokens) - 0.4, -0.6))
     ax.set_axis_off()
     for i, token in enumerate(tokens):
-        bold = "bold" if i == query else "normal"
-        ax.text(0.28, i, token, ha="right", va="center", size=8, weight=bold)
+        ink = CATEGORIES[1] if i == query else "black"
+        ax.text(0.28, i, token, ha="right", va="center", size=8, color=ink)
         ax.text(0.72, i, token, ha="left", va="center", size=8)
         for j, weight in enumerate(weights[i]):
             if query in (None, i) and weight > 0.02:
