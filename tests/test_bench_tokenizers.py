@@ -28,7 +28,9 @@ def test_a_row_against_the_textbook(prose):
         row = bench.against(words, slowly)  # it asserts that all three learn the same
         assert row["merges"] == 744 and row["words"] == len(words) >= row["different"]
         middle, low, high = row["ratio"]
-        assert 0 < low <= middle <= high  # how fast, the record says: here others work, too
+        assert (
+            0 < low <= middle <= high
+        )  # how fast, the record says: here others work, too
 
 
 @pytest.mark.parametrize(
