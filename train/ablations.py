@@ -165,7 +165,9 @@ def everything(folder: Path, vocabulary: str, parts: dict) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     embedded = {"action": "store_true", "help": "train on the book's own prose"}
-    given = training.arguments(__doc__, NAME, ("--embedded", embedded), argv=argv)
+    given = training.arguments(
+        __doc__, "ablations", ("--embedded", embedded), argv=argv
+    )
     corpus = tiny_shakespeare()
     print(corpus, flush=True)
     if not (corpus.is_full or given.embedded):

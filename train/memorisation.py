@@ -87,7 +87,7 @@ def passages(text: str, count: int, length: int, seed: int = 0) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    training.arguments(__doc__, NAME, argv=argv)
+    training.arguments(__doc__, "memorisation", argv=argv)
     corpus = tiny_shakespeare()
     name = study.NAME if corpus.is_full else f"{study.NAME}-embedded"
     card = weights.card(name)

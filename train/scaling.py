@@ -149,7 +149,7 @@ def study_of(folder: Path, vocabulary: str, parts: dict) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> None:
     embedded = {"action": "store_true", "help": "train on the book's own prose"}
-    given = training.arguments(__doc__, NAME, ("--embedded", embedded), argv=argv)
+    given = training.arguments(__doc__, "scaling", ("--embedded", embedded), argv=argv)
     corpus = tiny_shakespeare()
     print(corpus, flush=True)
     if not (corpus.is_full or given.embedded):
