@@ -37,7 +37,9 @@ def tests_of(files: list[Path]) -> list[str]:
     """The test files that import one of them by name."""
     return [
         str(test.relative_to(ROOT))
-        for test in sorted(ROOT.glob("tests/test_*.py"))
+        for test in sorted(
+            [*ROOT.glob("tests/test_*.py"), *ROOT.glob("tests/browser/test_*.py")]
+        )
         if set(imported(test.read_text("utf8"), deep=False)) & set(files)
     ]
 

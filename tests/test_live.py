@@ -15,6 +15,7 @@ from lib import decoding, filters, weights
 from lib.attention import rollout
 from lib.data.livedoor import livedoor
 from lib.live import export
+from lib.live.element import Live
 from lib.models import pretraining
 from lib.models.encoder_decoder import EncoderDecoder
 from lib.models.language import LanguageModel
@@ -517,3 +518,10 @@ def test_a_download_that_is_cut(engine, browser, tmp_path, cut):
     )
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == len(made)
     page.close()
+
+
+def test_an_element_is_its_story_and_data_that_is_no_markup():
+    made = Live("write", (), {"name": "A <b>name</b>"}, "<p>story</p>")
+    source = made._repr_html_()
+    assert "<p>story</p>" in source and "<b>" not in source
+    assert 'data-live="write"' in source and "&lt;b&gt;" in source

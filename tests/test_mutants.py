@@ -17,7 +17,12 @@ def test_tests_are_chosen_by_what_they_import():
 
 
 def test_every_file_of_lib_has_tests_that_import_it():
-    tests = sorted(mutants.ROOT.glob("tests/test_*.py"))
+    tests = sorted(
+        [
+            *mutants.ROOT.glob("tests/test_*.py"),
+            *mutants.ROOT.glob("tests/browser/test_*.py"),
+        ]
+    )
     read = [mutants.imported(test.read_text("utf8"), deep=False) for test in tests]
     assert set(mutants.modules()) <= {file for files in read for file in files}
 
