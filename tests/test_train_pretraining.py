@@ -88,7 +88,7 @@ def test_muon_in_bfloat16_steps_almost_as_muon():
     assert (steps[0] - steps[1]).norm() < 0.1 * steps[0].norm()
     model = small()
     for half in (False, True):
-        first, second = study.optimisers(model, half)
+        first, second = study.optimisers(model, model.readout, study.RATES, half)
         taken = [
             p for o in (first, second) for g in o.param_groups for p in g["params"]
         ]

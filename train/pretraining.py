@@ -48,7 +48,7 @@ RECIPES = {
         "model": {"d_model": 160, "num_heads": 5, "layers": 5},
         "dropout": {"dropout": 0.2, "embedding_dropout": 0.1},
         "batch": 12,
-        "steps": 5_400,
+        "steps": 7_200,
     },
     "five": {
         "model": {"d_model": 160, "num_heads": 5, "layers": 5},
@@ -142,11 +142,11 @@ class MuonInHalf(Muon):
             super().step()
 
 
-def optimisers(model: LanguageModel, half: bool) -> list:
-    """Muon for the blocks' matrices, AdamW for the rest."""
-    first, second = muon(model, model.readout, **RATES)
+def optimisers(model, readout, rates: dict, half: bool) -> list:
+    """Muon for the matrices of the blocks, AdamW for the rest."""
+    first, second = muon(model, readout, **rates)
     if half:
-        rates = {"lr": RATES["rate"], "weight_decay": RATES["decay"]}
+        rates = {"lr": rates["rate"], "weight_decay": rates["decay"]}
         first = MuonInHalf(first.param_groups[0]["params"], **rates)
     return [first, second]
 
@@ -205,7 +205,7 @@ def train(name: str, vocabulary: str, parts: dict, half: bool, folder):
         batches(parts["train"], recipe["batch"], seed),
         lambda model, texts: loss(model, texts, half),
         recipe["steps"],
-        optimisers(model, half),
+        optimisers(model, model.readout, RATES, half),
         seed=seed,
         warm_up=int(WARM_UP * recipe["steps"]),
         ema=EMA,
