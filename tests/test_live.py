@@ -3,6 +3,8 @@
 import base64
 import gzip
 import io
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,16 @@ from sklearn.datasets import load_sample_image
 from lib import decoding, filters, weights
 from lib.attention import rollout
 from lib.data.livedoor import livedoor
-from lib.live import export
+from lib.embeddings import nearest
+from lib.live import export, fill, near, pieces, write
 from lib.live.element import Live
 from lib.models import pretraining
 from lib.models.encoder_decoder import EncoderDecoder
 from lib.models.language import LanguageModel
 from lib.models.masked import MaskedLanguageModel
+from lib.models.modernbert import ModernBert
 from lib.models.vision import ViT, conv_stem
-from lib.tokenizers import sentencepiece
+from lib.tokenizers import bpe, presplit, sentencepiece
 
 LIVE = Path("lib/live")
 ENGINE = ("load", "models", "tokenizers", "sampling", "pixels")
@@ -125,7 +129,7 @@ def test_positions_by_rotation_and_normed_queries(engine, tmp_path):
           const weights = {};
           for (const [name, [shape, data]] of Object.entries(given))
             weights[name] = { shape, data: Float32Array.from(data) };
-          const options = { num_heads: 4, limit: 64, base: 10000, activation: reluSquared };
+          const options = { num_heads: 4, limit: 64, base: 10000, activation: "relu squared" };
           const model = languageModel(weights, options), state = model.start();
           finish(model.read(ids.slice(0, 20), state));
           return [...finish(model.read(ids.slice(20), state)).logits];
@@ -133,6 +137,65 @@ def test_positions_by_rotation_and_normed_queries(engine, tmp_path):
         [given, ids[0].tolist()],
     )
     agree(found, want)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """The checkpoints, and beside them two that are as they will be shipped, but small."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for one in weights.FOLDER.iterdir():
+        (folder / one.name).symlink_to(one)
+    card = {"data": {}, "command": "", "metrics": {}, "licence": "MIT"}
+    letters = "\n !'abcdefghijklmnopqrstuvwxyz"
+    torch.manual_seed(0)
+    writes = pretraining.language_model(len(letters), 40, 5, 3)
+    sizes = {"d_model": 40, "num_heads": 5, "layers": 3}
+    config = {"model": sizes, "vocabulary": letters, "length": 160}
+    fills_sizes = {"vocabulary": 8001, "d_model": 48, "num_heads": 3, "layers": 6}
+    fills_sizes |= {"hidden": 72, "window": 16}
+    fills_sizes |= {"global_base": 10_000.0, "local_base": 1_000.0}
+    fills = ModernBert(**fills_sizes)
+    with torch.no_grad():
+        for model in (writes, fills):
+            for value in model.parameters():  # numbers that matter everywhere
+                value.add_(0.1 * torch.randn_like(value))
+    state = {k: v.half() for k, v in fills.state_dict().items()}
+    del state["decoder.weight"]  # tied
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "FOLDER", folder)
+        half = {k: v.half() for k, v in writes.state_dict().items()}
+        weights.save("small-writer", card | {"config": config}, half)
+        config = {"model": fills_sizes, "mask": 8000, "length": 128}
+        weights.save("small-filler", card | {"config": config}, state)
+        yield
+
+
+def test_the_model_of_pretraining_from_its_checkpoint(engine, shelf):
+    model, letters, file, config = write.model("small-writer")
+    prompt = torch.tensor([[letters.index(c) for c in "the king"]])
+    want = decoding.greedy(decoding.cached(model), prompt, 100)[0]
+    with torch.no_grad():
+        logits = model(want[None])[0]
+    found = engine.evaluate(
+        """([key, ids, n, config]) => {
+          const model = languageModel(finish(tensors(files[key])), config), state = model.start(), logits = [];
+          let found = finish(model.read(ids, state));
+          for (let i = 0; i < n; i++) {
+            logits.push([...found.logits]);
+            ids = [...ids, likeliest(found.logits)];
+            found = finish(model.read(ids.slice(-1), state));
+          }
+          return { ids, logits };
+        }""",
+        [engine.load(*file), prompt[0].tolist(), 100, config],
+    )
+    assert found["ids"] == want.tolist()
+    agree(found["logits"], logits[prompt.shape[1] - 1 : -1])
+    made = write.write("the king", checkpoint="small-writer")
+    assert made.files == (file,) and made.data["letters"] == letters
+    assert made.data["end"] == "The model was trained on texts of 160 characters"
+    with pytest.raises(ValueError, match="wants 1 to 100 letters"):
+        write.write("The King", checkpoint="small-writer")  # no capitals
 
 
 def test_forgetting_tokens_and_the_end_of_the_table(engine, writer):
@@ -294,6 +357,79 @@ def test_the_masked_model(engine):
         )
         agree(found["logits"], want.flatten())
         assert found["layers"] == 4
+
+
+@pytest.mark.parametrize("length", [1, 12, 40, 128])
+def test_the_model_of_masked_lm_from_its_checkpoint(engine, shelf, length):
+    logits, layout = fill.model("small-filler")
+    ids = torch.randint(layout["mask"], (1, length))
+    at = sorted({0, length // 2, length - 1})
+    with torch.no_grad():
+        where = torch.zeros(1, length, dtype=torch.bool)
+        where[0, at] = True
+        want = logits(ids, where)
+    found = engine.evaluate(
+        """([key, ids, at, config]) => {
+          const found = finish(modernBert(finish(tensors(files[key])), config)(ids, at));
+          return { logits: [...found.logits], sums: found.attention.map((w) => w.reduce((a, b) => a + b)) };
+        }""",
+        [
+            engine.load("small-filler", weights.TENSORS),
+            ids[0].tolist(),
+            at,
+            layout["config"],
+        ],
+    )
+    agree(found["logits"], want.flatten())
+    agree(found["sums"], np.full(6, 3.0 * length), 1e-3)
+
+
+def test_a_sentence_is_laid_out_as_in_training(shelf):
+    processor = sentencepiece.load(weights.path(*fill.FILES[1][:2]))
+    _, small = fill.model("small-filler")
+    head, left, right = (processor.encode(x) for x in ("映画", "この秋に", "公開。"))
+    right = right[1:] if processor.id_to_piece(right[0]) == "▁" else right
+    body = [*left, 8000, *right]
+    found = fill.encoded(processor, small, "映画", "この秋に[MASK]公開。")
+    assert found == [1, *head, 2, *body, 2]
+    assert fill.encoded(processor, small, "", "この秋に[MASK]公開。") == [1, *body, 2]
+    long = fill.encoded(processor, small, "映画" * 50, "秋に" * 300)
+    assert len(long) == 128
+    _, hybrid = fill.model()
+    found = fill.encoded(processor, hybrid, "映画", "この秋に[MASK]公開。")
+    assert found == head + [2] * (32 - len(head)) + body
+    made = fill.fill([("", "この秋に[MASK]。", "kono aki ni …")], "small-filler")
+    assert made.files[0][0] == "small-filler" and made.data["filled"] is False
+    with pytest.raises(ValueError, match="has no"):
+        fill.fill([("", "この秋に。", "")], "small-filler")
+
+
+# --- Word vectors --------------------------------------------------------------------
+
+
+def test_neighbours_of_words(engine):
+    words, tables = near.model()
+    keys = [engine.load(*which) for which in near.FILES]
+    asked = [words.index(w) for w in ("guitar", "red", "dog", words[0], words[-1])]
+    found = engine.evaluate(
+        """([[vectors, words], asked]) => {
+          const tables = finish(tensors(files[vectors]));
+          return [text(files[words]).split("\\n"), Object.entries(tables).map(([name, { shape: [V, D], data }]) => [name,
+            asked.map((at) => Array.from({ length: V }, (_, i) => dot(data, i * D, data, at * D, D)
+              / Math.sqrt(dot(data, i * D, data, i * D, D) * dot(data, at * D, data, at * D, D))))])];
+        }""",
+        [keys, asked],
+    )
+    assert found[0] == words and [name for name, _ in found[1]] == [*tables]
+    for name, rows in found[1]:
+        agree(rows, torch.stack([near.cosines(tables[name], at) for at in asked]), 1e-5)
+    made = near.near(["guitar", "red"])
+    for name, vectors in tables.items():
+        five = nearest(vectors, words, "guitar")
+        assert ", ".join(five) in re.sub(r" -?\d\.\d\d", "", made.story), name
+    for wrong in ([], ["guitar", "zebrafish"]):
+        with pytest.raises(ValueError, match="asked: got"):
+            near.near(wrong)
 
 
 # --- The vision transformer, and its pictures ----------------------------------------
@@ -460,6 +596,45 @@ def test_pieces_by_merges(engine, lines):
     )
     for line, ids in zip(given, found, strict=True):
         assert ids == processor.encode(line), line
+
+
+def test_pieces_of_bytes(engine, lines):
+    words = presplit.count(lines[:400])
+    merges = bpe.train(words, 2000, more=presplit.CHARACTERS)[1]
+    ranks, rng = bpe.ranks(merges), random.Random(0)
+    kinds = ["abcdeE", "0123456789", "éßñλΩ", "日本語すもも", "🍣👍🏽é", "नमस्ते"]
+    kinds += [" \t\n\r\u3000\xa0\x85\x1c\ufeff\u180e", "'’.,-_\0", "'s 'll 're"]
+    drawn = [
+        "".join(rng.choice(rng.choice(kinds)) for _ in range(rng.randint(0, 40)))
+        for _ in range(1000)
+    ]
+    given = [*ODD, *drawn, *lines[::3], "".join(lines[:40])[:10_000]]
+    want = [
+        [x for word in presplit.byte_words(line) for x in bpe.merged(word, ranks)]
+        for line in given
+    ]
+    found = engine.evaluate(
+        """([merges, lines]) => {
+          const one = byteTokenizer(merges);
+          return lines.map((line) => { const found = one.encode(line).map((p) => p.piece); return [found, found.map(one.shown)]; });
+        }""",
+        [merges, given],
+    )
+    for line, (ours, shown), theirs in zip(given, found, want, strict=True):
+        assert ours == theirs, line
+        assert shown == [*map(pieces.readable, theirs)], line
+
+
+def test_models_of_pieces_are_named():
+    merges = bpe.train({"abab": 3}, 3)[1]
+    made = pieces.pieces(
+        "abab", "", {"bytes": merges, "news": "unigram-2792-bytes.model"}
+    )
+    assert made.files == (("sentencepiece", "unigram-2792-bytes.model", ""),)
+    assert "<td>bytes</td><td>2</td><td>ab ab</td>" in made.story
+    for text, models in (("  ", pieces.MODELS), ("a", {})):
+        with pytest.raises(ValueError, match=r"text: got|models: got"):
+            pieces.pieces(text, "", models)
 
 
 def test_decoding_pieces(engine):

@@ -13,6 +13,9 @@ English and Japanese sentences, by layer. **Skip-grams**: what the settings of
 epochs were picked among ten settings by that measure, the others were fixed beforehand.
 **Map**: 2,000 words of GloVe, laid out by t-SNE.
 
+**Tables**: two of the page's tables of vectors, from the captions, are shipped in float16
+for the reader's browser (`lib.live.near`), with their words.
+
 Every finished part is a file under `_build/train/embeddings/`, so a killed command goes on
 where it was. It needs the packages of requirements-weights.txt, and Multi30k.
 """
@@ -45,7 +48,7 @@ LOADERS = {"MiniLM": minilm, "SmolLM2": smollm2, "E5": e5}
 PREFIX = {"E5": "query: "}  # what the model was trained with before each text
 DRAWS = 5  # of one token from each sentence, for the mean cosine
 WORDS_ON_THE_MAP = 2000
-LEAST, WINDOW = 10, 2  # as on the page
+LEAST, WINDOW, DIRECTIONS = 10, 2, 64  # as on the page
 SKIP_GRAM = {"d": 32, "k": 5, "power": 0.75, "sample": 0.01, "epochs": 5}
 SKIP_GRAM |= {"rate": 0.02, "batch": 8192}
 SETTINGS = {  # what differs from SKIP_GRAM
@@ -309,6 +312,19 @@ def skip_gram(setting: str, seed: int) -> float:
     return round(same_category(vectors, [*words]).double().mean().item(), 4)
 
 
+def tables() -> dict:
+    """Two of the page's tables (V, d), as the page makes them, and their "words"."""
+    lines, words = captions()
+    found = embeddings.neighbours(lines, [*words], WINDOW)  # (2, N)
+    counts = embeddings.cooccurrences(found, len(words))  # (V, V)
+    torch.manual_seed(0)
+    svd = embeddings.factors(embeddings.ppmi(counts), DIRECTIONS)
+    frequency = torch.tensor([*words.values()])
+    trained = embeddings.sgns(found, frequency, dtype=torch.double, **SKIP_GRAM)
+    made = {"SVD of PPMI": svd.half(), "skip-gram": trained.half()}
+    return made | {"words": [*words]}
+
+
 def laid_out() -> dict[str, list]:
     """The most frequent words of GloVe that are letters alone, and their places."""
     table = glove()
@@ -369,7 +385,14 @@ def study(folder: Path) -> dict:
 
 
 def main() -> None:
-    trace = study(training.arguments(__doc__, NAME).folder)
+    folder = training.arguments(__doc__, NAME).folder
+    trace = study(folder)
+    key = training.digest(["tables", SKIP_GRAM, LEAST, WINDOW, DIRECTIONS])
+    save(trace, training.kept(folder, key, tables))
+
+
+def save(trace: dict, made: dict) -> Path:
+    """Write the checkpoint: the record, the tables of vectors, their words by line."""
     metrics = {}
     for name, found in trace["senses"].items():
         shares = [layer.count("1") / len(layer) for layer in found["told"]]
@@ -378,6 +401,7 @@ def main() -> None:
         "config": {
             "senses": "nearest mean in cosine, two halves",
             "skip-gram": SKIP_GRAM,
+            "tables": {"least": LEAST, "window": WINDOW, "directions": DIRECTIONS},
             "map": {"words": WORDS_ON_THE_MAP, "layout": "t-SNE, perplexity 15"},
         },
         "data": {
@@ -390,7 +414,9 @@ def main() -> None:
         "metrics": metrics,
         "licence": "MIT",
     }
-    weights.save(NAME, card, trace=trace)
+    tensors = {name: made[name] for name in made if name != "words"}
+    words = "\n".join(made["words"]).encode()
+    return weights.save(NAME, card, tensors, trace, {"words.txt": words})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Colab, JupyterLab, print – the story stands.
 import hashlib
 import html
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lib import weights
@@ -43,3 +44,13 @@ class Live:
             f'data-lm-suppress-shortcuts="true" data-with="{html.escape(data)}">\n'
             f"{self.story}\n</div>"
         )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of a story: what stands in it is text, never markup."""
+    line = "<tr>{}</tr>".format
+    cells = "".join(
+        line("".join(f"<td>{html.escape(cell)}</td>" for cell in row)) for row in rows
+    )
+    names = line("".join(f"<th>{html.escape(name)}</th>" for name in head))
+    return f"<table><thead>{names}</thead><tbody>{cells}</tbody></table>"

@@ -76,8 +76,10 @@ function layerNorm(x, weight, bias, D) {
   }
   return y;
 }
-const norm = (x, weights, name) =>
-  layerNorm(x, weights[`${name}.weight`].data, weights[`${name}.bias`]?.data, weights[`${name}.weight`].shape[0]);
+function norm(x, weights, name) { // where a model has none, x stays
+  const weight = weights[`${name}.weight`];
+  return weight ? layerNorm(x, weight.data, weights[`${name}.bias`]?.data, weight.shape[0]) : x;
+}
 
 // The error function to 1.5e-7 (Abramowitz and Stegun 7.1.26): JavaScript has none.
 function erf(x) {
@@ -87,7 +89,7 @@ function erf(x) {
 }
 const gelu = (x) => (x * (1 + erf(x / Math.SQRT2))) / 2;
 const relu = (x) => (x > 0 ? x : 0);
-const reluSquared = (x) => (x > 0 ? x * x : 0);
+const ACTIVATIONS = { gelu, relu, "relu squared": (x) => (x > 0 ? x * x : 0) };
 
 // down(activation(up(x))); where there is a gate it is activated, and multiplies.
 function mlp(x, weights, activation) {
@@ -116,14 +118,15 @@ function addWaves(x, D, first = 0) {
   return x;
 }
 
-// RoPE: neighbours in a head are a point of the plane, turned by the position, in its place.
-function turn(x, D, H, base, first = 0) {
+// RoPE: two numbers of a head are a point of the plane, turned by the position, in its place.
+// They are neighbours, or `half` a head apart.
+function turn(x, D, H, base, { first = 0, half = false } = {}) {
   const d = D / H;
-  for (let i = 0; i < x.length; i += 2) {
-    const angle = (first + Math.floor(i / D)) * base ** (-((i % D) % d) / d);
-    const c = Math.cos(angle), s = Math.sin(angle), a = x[i], b = x[i + 1];
+  for (let at = 0; at < x.length; at += d) for (let n = 0; n < d / 2; n++) {
+    const angle = (first + Math.floor(at / D)) * base ** ((-2 * n) / d), c = Math.cos(angle), s = Math.sin(angle);
+    const i = at + (half ? n : 2 * n), j = half ? i + d / 2 : i + 1, a = x[i], b = x[j];
     x[i] = a * c - b * s;
-    x[i + 1] = a * s + b * c;
+    x[j] = a * s + b * c;
   }
 }
 
@@ -145,15 +148,16 @@ function attend(query, key, value, D, H, meets) {
 }
 
 // One attention of a model. `memory` is the other text in cross-attention. A `cache` holds keys
-// and values (limit, D) of the tokens before, `past` of them: each is computed once.
-function attention(x, weights, name, H, { memory = x, cache, past = 0, base, meets = () => true } = {}) {
+// and values (limit, D) of the tokens before, `past` of them: each is computed once. With a `base`
+// there is RoPE.
+function attention(x, weights, name, H, { memory = x, cache, past = 0, base, half, meets = () => true } = {}) {
   const maps = part(weights, name), D = maps["to_query.weight"].shape[0], d = D / H;
   let query = linear(x, maps, "to_query"), key = linear(memory, maps, "to_key"), value = linear(memory, maps, "to_value");
   if (maps.gain) { // queries and keys of equal length, and how sharp each head may be
     [query, key] = [layerNorm(query, null, null, d), layerNorm(key, null, null, d)];
     for (let i = 0; i < query.length; i++) query[i] *= maps.gain.data[Math.floor((i % D) / d)];
   }
-  if (base) { turn(query, D, H, base, past); turn(key, D, H, base, past); }
+  if (base) for (const one of [query, key]) turn(one, D, H, base, { first: past, half });
   if (cache) {
     cache.key.set(key, past * D);
     cache.value.set(value, past * D);
@@ -171,28 +175,35 @@ const rows = (table, ids) => { // the embeddings of ids: (T, D)
 const caches = (layers, D, limit) =>
   layers.map(() => ({ key: new Float32Array(limit * D), value: new Float32Array(limit * D) }));
 
-// --- Four models -----------------------------------------------------------------------
+// Layers, pre-norm, one after the other; `options(i)` are those of the i-th attention.
+function* through(layers, x, H, activation, options = () => ({})) {
+  const shown = [];
+  for (const [i, layer] of layers.entries()) {
+    const found = attention(norm(x, layer, "attention_norm"), layer, "attention", H, options(i));
+    x = add(x, found.output);
+    yield;
+    x = add(x, mlp(norm(x, layer, "mlp_norm"), layer, activation));
+    shown.push(found.weights);
+    yield;
+  }
+  return { x, attention: shown };
+}
 
-// A causal language model, pre-norm. `read(ids, state)` reads ids after the `state.past` tokens
-// before; a smaller `past` forgets. Returns the logits after the last, and each layer's weights.
-function languageModel(weights, { num_heads: H, limit, base, activation = gelu }) {
+// --- Five models -----------------------------------------------------------------------
+
+// A causal language model. `read(ids, state)` reads ids after the `state.past` tokens before; a
+// smaller `past` forgets. Returns the logits after the last, and each layer's weights.
+function languageModel(weights, { num_heads: H, limit, base, activation = "gelu" }) {
   const blocks = parts(weights, "blocks"), table = weights["embed.weight"], D = table.shape[1];
   const start = () => ({ past: 0, caches: caches(blocks, D, limit) });
   function* read(ids, state) {
-    const { past } = state, shown = [];
+    const { past } = state, meets = (query, key) => key <= past + query;
     if (past + ids.length > limit) throw Error(`ids: got ${past + ids.length} tokens, wants at most ${limit}`);
     let x = rows(table, ids);
     if (weights["table.weight"]) x = add(x, weights["table.weight"].data.subarray(past * D));
-    for (const [i, block] of blocks.entries()) {
-      const meets = (query, key) => key <= past + query;
-      const found = attention(norm(x, block, "attention_norm"), block, "attention", H, { cache: state.caches[i], past, base, meets });
-      x = add(x, found.output);
-      x = add(x, mlp(norm(x, block, "mlp_norm"), block, activation));
-      shown.push(found.weights);
-      yield;
-    }
+    const found = yield* through(blocks, x, H, ACTIVATIONS[activation], (i) => ({ cache: state.caches[i], past, base, meets }));
     state.past += ids.length;
-    return { logits: linear(norm(x.subarray(-D), weights, "norm"), weights, "readout"), attention: shown };
+    return { logits: linear(norm(found.x.subarray(-D), weights, "norm"), weights, "readout"), attention: found.attention };
   }
   return { start, read, limit };
 }
@@ -214,10 +225,9 @@ function encoderDecoder(weights, { num_heads: H, limit }) {
   }
   const start = () => ({ past: 0, caches: caches(decoder, D, limit) });
   function* decode(ids, memory, state) {
-    const { past } = state, shown = [];
+    const { past } = state, shown = [], meets = (query, key) => key <= past + query;
     let x = embed(ids, past);
     for (const [i, layer] of decoder.entries()) {
-      const meets = (query, key) => key <= past + query;
       x = add(x, attention(norm(x, layer, "norms.0"), layer, "attention", H, { cache: state.caches[i], past, meets }).output);
       const across = attention(norm(x, layer, "norms.1"), layer, "cross", H, { memory });
       x = add(x, across.output);
@@ -231,23 +241,36 @@ function encoderDecoder(weights, { num_heads: H, limit }) {
   return { encode, decode, start, limit };
 }
 
-// An encoder that fills gaps: logits (gaps, V) of the tokens `at`. A token meets the blocks of
-// tokens beside its own; the first tokens meet all, and all meet them.
+// Two encoders that fill gaps: logits (gaps, V) of the tokens `at`, read out by the embeddings.
+const readout = (x, table, bias) => linear(x, { "out.weight": table, "out.bias": bias }, "out");
+
+// A token meets the blocks of tokens beside its own; the first tokens meet all, and all meet them.
 function maskedModel(weights, { num_heads: H, base, block, window, global_tokens: first }) {
-  const layers = parts(weights, "layers"), D = weights["embed.weight"].shape[1], side = (window - 1) / 2;
+  const layers = parts(weights, "layers"), table = weights["embed.weight"], side = (window - 1) / 2;
   const meets = (i, j) => i < first || j < first || Math.abs(Math.floor(i / block) - Math.floor(j / block)) <= side;
   return function* (ids, at) {
-    let x = norm(rows(weights["embed.weight"], ids), weights, "embed_norm");
-    const shown = [];
-    for (const layer of layers) {
-      const found = attention(norm(x, layer, "attention_norm"), layer, "attention", H, { base, meets });
-      x = add(x, found.output);
-      x = add(x, mlp(norm(x, layer, "mlp_norm"), layer, gelu));
-      shown.push(found.weights);
-      yield;
-    }
-    const read = rows({ data: norm(x, weights, "norm"), shape: [ids.length, D] }, at);
-    return { logits: linear(read, { "out.weight": weights["embed.weight"], "out.bias": weights.bias }, "out"), attention: shown };
+    const { x, attention } = yield* through(layers, norm(rows(table, ids), weights, "embed_norm"), H, gelu, () => ({ base, meets }));
+    const read = rows({ data: norm(x, weights, "norm"), shape: table.shape }, at);
+    return { logits: readout(read, table, weights.bias), attention };
+  };
+}
+
+// ModernBERT: a token meets `window` others on each side, and in every third layer the whole text.
+// Queries, keys and values are one matrix, gate and up another: here they are taken apart.
+function modernBert(weights, { num_heads: H, window, local_base, global_base }) {
+  const model = part(weights, "model"), table = model["embeddings.tok_embeddings.weight"];
+  const cut = ({ shape: [rows, D], data }, i, of) => ({ shape: [rows / of, D], data: data.subarray((i * rows * D) / of, ((i + 1) * rows * D) / of) });
+  const layers = parts(model, "layers").map(({ "attn.Wqkv.weight": three, "mlp.Wi.weight": two, ...layer }) => ({
+    "attention_norm.weight": layer["attn_norm.weight"], "mlp_norm.weight": layer["mlp_norm.weight"],
+    ...Object.fromEntries(["query", "key", "value"].map((name, i) => [`attention.to_${name}.weight`, cut(three, i, 3)])),
+    "attention.to_output.weight": layer["attn.Wo.weight"], "mlp.down.weight": layer["mlp.Wo.weight"],
+    "mlp.gate.weight": cut(two, 0, 2), "mlp.up.weight": cut(two, 1, 2),
+  }));
+  const options = (i) => (i % 3 ? { base: local_base, half: true, meets: (i, j) => Math.abs(i - j) <= window } : { base: global_base, half: true });
+  return function* (ids, at) {
+    const { x, attention } = yield* through(layers, norm(rows(table, ids), model, "embeddings.norm"), H, gelu, options);
+    const read = linear(rows({ data: norm(x, model, "final_norm"), shape: table.shape }, at), weights, "head.dense");
+    return { logits: readout(norm(read.map(gelu), weights, "head.norm"), table, weights["decoder.bias"]), attention };
   };
 }
 
@@ -275,18 +298,10 @@ function visionTransformer(weights, { num_heads: H, strides }) {
       maps = convolution(maps, stem, [3 * i, 3 * i + 1], stride);
       yield;
     }
-    const [P, D] = places.shape, shown = [];
-    let x = add(linear(maps.data, stem, String(3 * strides.length)), places.data);
-    for (const layer of layers) {
-      const found = attention(norm(x, layer, "attention_norm"), layer, "attention", H);
-      x = add(x, found.output);
-      x = add(x, mlp(norm(x, layer, "mlp_norm"), layer, gelu));
-      shown.push(found.weights);
-      yield;
-    }
-    const hidden = norm(x, weights, "norm"), mean = new Float32Array(D);
-    hidden.forEach((value, i) => (mean[i % D] += value / P));
-    return { logits: linear(mean, weights, "head"), attention: shown };
+    const [P, D] = places.shape, mean = new Float32Array(D);
+    const { x, attention } = yield* through(layers, add(linear(maps.data, stem, String(3 * strides.length)), places.data), H, gelu);
+    norm(x, weights, "norm").forEach((value, i) => (mean[i % D] += value / P));
+    return { logits: linear(mean, weights, "head"), attention };
   };
 }
 

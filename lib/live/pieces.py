@@ -1,35 +1,64 @@
-"""A text cut by vocabularies of several sizes: the element of `sentencepiece-livedoor`."""
+"""A text cut by several tokenizers: the element of the two chapters on tokenizers."""
 
 import html
+from collections.abc import Callable, Mapping, Sequence
 
 from lib import weights
-from lib.live.element import Live
-from lib.tokenizers import sentencepiece
+from lib.live.element import Live, table
+from lib.tokenizers import bpe, presplit, sentencepiece
 
 SIZES = (4_000, 8_000, 16_000, 32_000)
-FILES = tuple(("sentencepiece", f"unigram-{n}-bytes.model", "") for n in SIZES)
+MODELS = {f"{n:,} entries": f"unigram-{n}-bytes.model" for n in SIZES}
+FILES = tuple(("sentencepiece", file, "") for file in MODELS.values())
+Merges = Sequence[tuple[str, str]]
 
 
-def pieces(text: str, reading: str) -> Live:
-    """The element, and its story: the pieces of `text` under each vocabulary.
+def pieces(
+    text: str, reading: str, models: Mapping[str, str | Merges] = MODELS
+) -> Live:
+    """The element, and its story: the pieces of `text` by each of the `models`.
 
-    Raises ValueError for an empty text.
+    A model is the file of a SentencePiece model that the book ships, or the merges of
+    a byte-level BPE in their order, as `lib.tokenizers.bpe.train` gives them: they
+    travel in the page. Raises ValueError for an empty text and for no model.
     """
     if not text.strip():
         raise ValueError("text: got nothing but spaces, wants a sentence")
+    if not models:
+        raise ValueError("models: got none, wants at least one")
     rows = []
-    for size, (checkpoint, file, _) in zip(SIZES, FILES, strict=True):
-        processor = sentencepiece.load(weights.path(checkpoint, file))
-        found = sentencepiece.pieces(processor, text)
-        rows.append((f"{size:,}", str(len(found)), " ".join(found)))
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
-        for row in rows
+    for name, model in models.items():
+        found = _cut(model)(text)
+        rows.append((name, str(len(found)), " ".join(found)))
+    story = f"<p>{html.escape(text)} ({html.escape(reading)}):</p>\n" + table(
+        ("tokenizer", "tokens", "pieces"), rows
     )
-    story = (
-        f"<p>{html.escape(text)} ({html.escape(reading)}):</p>\n<table><thead><tr>"
-        "<th>vocabulary</th><th>tokens</th><th>pieces</th></tr></thead>"
-        f"<tbody>{cells}</tbody></table>"
-    )
-    data = {"name": "A text is cut into pieces", "sizes": SIZES, "text": text}
-    return Live("pieces", FILES, data, story)
+    files = [model for model in models.values() if isinstance(model, str)]
+    data = {
+        "name": "A text is cut into pieces",
+        "models": {
+            name: {"file": model} if isinstance(model, str) else {"merges": model}
+            for name, model in models.items()
+        },
+        "text": text,
+    }
+    return Live("pieces", tuple(("sentencepiece", f, "") for f in files), data, story)
+
+
+def _cut(model: str | Merges) -> Callable[[str], list[str]]:
+    if isinstance(model, str):
+        processor = sentencepiece.load(weights.path("sentencepiece", model))
+        return lambda text: sentencepiece.pieces(processor, text)
+    ranks = bpe.ranks(model)
+    return lambda text: [
+        readable(piece)
+        for word in presplit.byte_words(text)
+        for piece in bpe.merged(word, ranks)
+    ]
+
+
+def readable(piece: str) -> str:
+    """A piece of bytes as text, or as its bytes where it is no whole character."""
+    raw = presplit.raw(piece)
+    text = presplit.decode(raw)
+    return raw.hex(" ").upper() if "\ufffd" in text else text.replace(" ", "␣")

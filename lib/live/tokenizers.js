@@ -1,5 +1,5 @@
-// SentencePiece in the browser: a .model file, its normaliser, Unigram and BPE.
-// A text is cut into pieces as `sentencepiece` and `lib/tokenizers` do it, ties included.
+// SentencePiece in the browser, a .model file with its normaliser, Unigram and BPE; and GPT-2's
+// BPE of bytes. A text is cut as `sentencepiece` and `lib/tokenizers` do it, ties included.
 
 const SPACE = "▁", UTF8 = new TextEncoder();
 
@@ -23,6 +23,18 @@ function* fields(bytes) {
   }
 }
 const text = (bytes) => new TextDecoder().decode(bytes);
+
+// BPE: the neighbours of the lowest rank are joined wherever they stand, from left to right; then
+// again, until no neighbours have a rank.
+function joined(letters, rankOf) {
+  for (let found = letters; ; ) {
+    const ranks = found.map((piece, i) => (i + 1 < found.length ? rankOf(piece, found[i + 1]) : Infinity)), next = [];
+    const best = ranks.reduce((a, b) => Math.min(a, b), Infinity);
+    if (best === Infinity) return found;
+    for (let i = 0; i < found.length; i++) next.push(ranks[i] === best ? found[i] + found[++i] : found[i]);
+    found = next;
+  }
+}
 
 // A model: its pieces by id, and a tree of their characters. Field numbers are those of
 // sentencepiece_model.proto; what a file leaves out has the value given here.
@@ -104,19 +116,10 @@ function tokenizer(file) {
       found.unshift({ piece: letters.slice(back[end].start, end).join(""), id: back[end].id });
     return found;
   }
-  // Of all neighbours whose join is a piece, the best scored are joined, the leftmost first.
-  function merges(letters) {
-    const found = [...letters];
-    for (;;) {
-      let at = -1, best = -Infinity;
-      for (let i = 0; i + 1 < found.length; i++) {
-        const id = ids.get(found[i] + found[i + 1]);
-        if (pieces[id]?.kind === NORMAL && pieces[id].score > best) [at, best] = [i, pieces[id].score];
-      }
-      if (at < 0) return found.map((piece) => ({ piece, id: pieces[ids.get(piece)]?.kind === NORMAL ? ids.get(piece) : unknown }));
-      found.splice(at, 2, found[at] + found[at + 1]);
-    }
-  }
+  const known = (piece) => pieces[ids.get(piece)]?.kind === NORMAL;
+  // The best scored join of two neighbours comes first.
+  const merges = (letters) =>
+    joined(letters, (a, b) => (known(a + b) ? -pieces[ids.get(a + b)].score : Infinity)).map((piece) => ({ piece, id: known(piece) ? ids.get(piece) : unknown }));
   // A text -> [{piece, id}]. Unknown characters side by side are one piece, or their bytes.
   function encode(given) {
     const found = [], letters = [...marked(normalise(given))];
@@ -142,4 +145,19 @@ function tokenizer(file) {
     return prefix ? whole.replace(/^ /, "") : whole;
   }
   return { pieces, ids, unknown, normalise, marked, lattice, unigram, encode, decode };
+}
+
+// GPT-2's tokenizer: a text is cut into words, a word becomes bytes, each with a visible name, and
+// `merges`, [left, right] in the order in which they were learned, join these.
+const WORDS = /'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+let moved = 256; // the 68 bytes that are no visible character of Latin-1 move up
+const NAMES = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte < 33 || (byte > 126 && byte < 161) || byte === 173 ? moved++ : byte));
+function byteTokenizer(merges) {
+  const ranks = new Map(merges.map((pair, rank) => [pair.join(" "), rank])), rankOf = (a, b) => ranks.get(`${a} ${b}`) ?? Infinity;
+  const encode = (given) => (given.match(WORDS) ?? []).flatMap((word) => joined(Array.from(UTF8.encode(word), (byte) => NAMES[byte]), rankOf)).map((piece) => ({ piece }));
+  function shown(piece) { // as text, or as bytes where it is no whole character
+    const bytes = Array.from(piece, (name) => NAMES.indexOf(name)), found = text(Uint8Array.from(bytes));
+    return found.includes("\ufffd") ? bytes.map((byte) => byte.toString(16).toUpperCase().padStart(2, "0")).join(" ") : found.replaceAll(" ", "␣");
+  }
+  return { encode, shown };
 }

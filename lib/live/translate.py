@@ -1,12 +1,10 @@
 """An English sentence that becomes a German one: the element of `transformer-by-hand`."""
 
-import html
-
 import torch
 from torch import Tensor
 
 from lib import decoding, weights
-from lib.live.element import Live
+from lib.live.element import Live, table
 from lib.models.encoder_decoder import EncoderDecoder
 from lib.tokenizers import sentencepiece
 
@@ -15,9 +13,7 @@ FILES = (
     ("translation", "unigram.model", ""),
 )
 BEAMS = 4
-LONGEST = (
-    64  # pieces of a source; the captions that it was trained on have half of that
-)
+LONGEST = 64  # pieces of a source; the captions it was trained on have half of that
 
 
 def model() -> tuple[EncoderDecoder, sentencepiece.spm.SentencePieceProcessor]:
@@ -69,10 +65,10 @@ def translate(sentences: list[str]) -> Live:
         for piece, j in zip(ids[1:], at, strict=True)
     ]
     story = (
-        _table(["English", "German, greedy", f"German, {BEAMS} beams"], rows)
+        table(["English", "German, greedy", f"German, {BEAMS} beams"], rows)
         + "<p>In the first sentence, greedy, each German piece has its largest "
         "cross-attention weight (last layer, mean of the heads) on:</p>"
-        + _table(["piece", "looks most at"], looks)
+        + table(["piece", "looks most at"], looks)
     )
     data = {
         "name": "A sentence is translated",
@@ -84,12 +80,3 @@ def translate(sentences: list[str]) -> Live:
         "longest": LONGEST,
     }
     return Live("translate", FILES, data, story)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
-        for row in rows
-    )
-    names = "".join(f"<th>{name}</th>" for name in head)
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>"

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from lib.live import fill, picture, pieces, publish, translate, write
+from lib.embeddings import nearest
+from lib.live import fill, near, picture, pieces, publish, translate, write
+from lib.tokenizers import bpe, presplit
 
 AXE = Path("tests/site/vendor/axe-core/axe.min.js")
 PROMPT = "ROMEO:\nWhat light "
@@ -42,6 +44,7 @@ def elements():
             ]
         ),
         "pieces": pieces.pieces("東京都に住む。", "<i>Tōkyō-to ni sumu</i>"),
+        "near": near.near(["guitar", "red"]),
     }
 
 
@@ -202,7 +205,7 @@ def test_a_cut_download_can_be_asked_for_again(browser, folder, kind):
 
 
 TYPED = {"write": "Prompt", "translate": "English sentence", "pieces": "Text"}
-TYPED["fill"] = "Sentence with [MASK]"
+TYPED |= {"fill": "Sentence with [MASK]", "near": "Word"}
 
 
 @pytest.mark.parametrize("kind", sorted(TYPED))
@@ -214,7 +217,7 @@ def test_what_is_typed_is_text(open_page, folder, kind):
         if kind == "fill":
             page.get_by_label("Title").fill(text)
             page.get_by_role("button", name="Fill the gaps").click()
-        elif kind == "translate":
+        elif kind in ("translate", "near"):
             field.press("Enter")
         elif kind == "write":
             page.get_by_role("button", name="One step").click()
@@ -236,6 +239,8 @@ def test_empty_long_and_foreign_texts(open_page, folder, kind, text):
         page.get_by_role("button", name="Fill the gaps").click()
     elif kind == "translate":
         page.get_by_role("button", name="Translate").click()
+    elif kind == "near":
+        field.press("Enter")
     elif kind == "write":
         page.get_by_role("button", name="One step").click()
         page.get_by_role("button", name="One step").click()
@@ -260,7 +265,7 @@ def text_of(page):
 
 
 def test_greedy_writing_is_that_of_the_story(writing, elements):
-    story = re.search(r"greedy</td><td><code>(.*?)</code>", elements["write"].story)[1]
+    story = re.search(r"greedy</td><td>(.*?)</td>", elements["write"].story)[1]
     writing.get_by_role("slider", name="top-k").fill("1")
     writing.get_by_role("button", name="Write").click()
     writing.wait_for_function(
@@ -395,10 +400,54 @@ def test_gaps_are_put_anywhere(open_page, folder):
 def test_pieces_and_their_lattice(open_page, folder):
     page = loaded(open_page, (folder / "pieces.html").as_uri())
     page.get_by_label("Text", exact=True).fill("東京都に住む")
-    said(page, "4,000: 6, 8,000: 4, 16,000: 3, 32,000: 3")
+    counts = {4: 6, 8: 4, 16: 3, 32: 3}
+    said(page, ", ".join(f"{n},000 entries: {m}" for n, m in counts.items()))
     assert page.get_by_role("img", name="the best way: ▁, 東京, 都, に, 住, む").count()
-    page.get_by_label("Vocabulary of the lattice").select_option("32,000")
+    page.get_by_label("Vocabulary of the lattice").select_option("32,000 entries")
     assert page.get_by_role("img", name="the best way: ▁, 東京都, に住む").count()
     page.get_by_label("Text", exact=True).fill("ｈａｌｆ" * 5)
     page.get_by_text("Normalised first: half").wait_for()
     assert page.get_by_text("The lattice is drawn for texts of up to").is_visible()
+
+
+def test_pieces_by_merges_of_the_page(open_page, folder):
+    """A model that travels in the page, and a normaliser that one of two models has."""
+    merges = bpe.train(
+        presplit.count(["low lower slow"]), 262, more=presplit.CHARACTERS
+    )
+    models = {"BPE": merges[1], "news": "unigram-8000-bytes.model"}
+    element = pieces.pieces("slow 日", "", models)
+    (folder / "merges.html").write_text(
+        f'<meta charset="utf-8">{element._repr_html_()}<script src="live/pieces.js"></script>',
+        "utf8",
+    )
+    page = loaded(open_page, (folder / "merges.html").as_uri())
+    said(page, "Tokens. BPE: 5, news: 5.")
+    line = page.locator(".line").first
+    assert line.locator(".piece").all_inner_texts() == ["slow", "␣", "E6", "97", "A5"]
+    page.get_by_label("Text", exact=True).fill("ｌｏｗ")
+    page.get_by_text("Normalised by news: low").wait_for()
+    assert page.get_by_label("Vocabulary of the lattice").locator("option").count() == 1
+
+
+# --- Neighbours ----------------------------------------------------------------------
+
+
+def test_neighbours_and_from_there_on(open_page, folder):
+    words, tables = near.model()
+    page = loaded(open_page, (folder / "near.html").as_uri())
+    for number, (name, vectors) in enumerate(tables.items()):
+        page.get_by_label("Table").select_option(name)
+        page.get_by_role("button", name="guitar", exact=True).first.click()
+        three = nearest(vectors, words, "guitar", 3)
+        said(page, f"Nearest to guitar: {', '.join(three)}")
+        page.get_by_role("button", name=f"{three[0]}, cosine").click()
+        said(page, f"Nearest to {three[0]}: ")
+        assert number < 2
+    field = page.get_by_label("Word", exact=True)
+    field.fill("Guitarzzz")
+    field.press("Enter")
+    assert wrong(page).startswith("“guitarzzz” is not among the ")
+    page.get_by_role("button", name="guitars", exact=True).click()
+    said(page, "Nearest to guitars: ")
+    assert wrong(page) == ""

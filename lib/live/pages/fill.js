@@ -6,7 +6,7 @@ offer(`
   .cut button { height: 34px; min-width: 0; padding: 0 6px; margin: 2px }
   .cut button[aria-pressed=true] { background: #0173b2; color: #fff; border-color: #0173b2 }`, async (files, body, tell, wrong) => {
   const GAP = "[MASK]", [weights, file] = data.files.map((one) => files[one.file]);
-  const pieces = tokenizer(file), model = maskedModel(await inSlices(tensors(weights)), data.config);
+  const pieces = tokenizer(file), model = (data.config.local_base ? modernBert : maskedModel)(await inSlices(tensors(weights)), data.config);
   const title = html("input", { type: "text", "aria-label": "Title", lang: "ja" }), field = html("textarea", { rows: 2, "aria-label": "Sentence with [MASK]", lang: "ja", spellcheck: "false" });
   title.style.cssText = "flex: 1 1 200px; min-width: 0; height: 40px";
   const choice = html("select", { "aria-label": "Examples of this page", lang: "ja" }, ...data.examples.map(([, text]) => html("option", {}, text)));
@@ -38,7 +38,8 @@ offer(`
     const all = encoded(field.value.slice(0, 10000)), list = all.slice(0, data.body);
     if (list.length < all.length) wrong(`The text is long: the model reads ${data.body} pieces of it.`);
     const head = pieces.encode(title.value.slice(0, 1000)).map((one) => one.id).slice(0, data.title);
-    const ids = [...head, ...Array(data.title - head.length).fill(data.filler), ...list.map((one) => one.id)];
+    const told_ = list.map((one) => one.id), ends = (n) => Array(n).fill(data.end);
+    const ids = data.filled ? [...head, ...ends(data.title - head.length), ...told_] : [data.start, ...head, ...ends(+(head.length > 0)), ...told_, data.end];
     const at = ids.flatMap((id, i) => (id === data.mask ? [i] : [])).slice(0, 12);
     cut.replaceChildren(...list.slice(0, 60).map((one, i) => button(one.piece, () => {
       if (one.piece === GAP) return;

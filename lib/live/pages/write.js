@@ -22,7 +22,7 @@ offer(`
       first = entries.length - 1 - KEPT;
       state.past = 0;
       await inSlices(model.read(entries.slice(first, -1).map((one) => one.id), state));
-      note.textContent = `The table of positions ends at ${model.limit} characters: the model has read the last ${KEPT} again and goes on from them.`;
+      note.textContent = `${data.end}: the model has read the last ${KEPT} again and goes on from them.`;
     }
     last = await inSlices(model.read([id], state));
   }
