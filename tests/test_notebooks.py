@@ -199,7 +199,7 @@ ROOMS = """
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
     pretrained.e5
     live.export live.element live.write live.translate live.picture live.fill live.pieces
-    live.publish
+    live.near live.publish
 """
 LAYERS = ROOMS.split()
 

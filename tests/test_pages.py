@@ -14,6 +14,7 @@ import nbformat
 import pages
 import pytest
 import roadmap
+import shown
 import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -349,6 +350,31 @@ def test_a_measured_number_is_rounded_and_has_its_unit(text, wanted):
 def test_a_number_that_was_not_measured_is_an_error(text):
     with pytest.raises(KeyError):
         measured.said(RECORD, text)
+
+
+def test_models_to_try_are_all_there_and_weighed():
+    """`book/try.md` lists each live element of the book, with its size and licence."""
+    page = (ROOT / "book" / "try.md").read_text("utf8")
+    parts = re.findall(r"^```\{shown\} \.\./(\S+)\n:cell: (.+)\n:weighed:$", page, re.M)
+    found = []
+    for path in notebooks.paths():
+        for cell in nbformat.read(path, 4).cells:
+            html = [
+                o.get("data", {}).get("text/html", "") for o in cell.get("outputs", ())
+            ]
+            for one in html:
+                if "data-live=" in one:
+                    name = str(path.relative_to(ROOT))
+                    assert sum(n == name and c in cell.source for n, c in parts) == 1
+                    said = shown.weighed(one)
+                    assert re.match(
+                        r"Loads \d+\.\d MB when you ask for it\. Weights", said
+                    )
+                    assert "MIT" in said
+                    found.append(name)
+    assert len(found) == len(parts) >= 7
+    landing = (ROOT / "book" / "index.md").read_text("utf8")
+    assert "(try.md)" in landing.partition("\n```")[0]  # above the first figure
 
 
 def test_a_live_element_takes_the_script_of_its_kind(tmp_path):

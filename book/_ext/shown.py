@@ -2,11 +2,14 @@
 
 The cell is the one whose code holds the text after `:cell:`, so nothing is copied by hand.
 With `:plays:` a replay starts by itself, once, unless the reader asked for less motion.
+With `:weighed:` a live element is followed by what it loads and under which licence.
 """
 
+import json
 from types import MappingProxyType
 
 import nbformat
+from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
@@ -15,7 +18,8 @@ from sphinx.util.docutils import SphinxDirective
 class Shown(SphinxDirective):
     required_arguments = 1
     option_spec = MappingProxyType(
-        {"cell": directives.unchanged_required, "plays": directives.flag}
+        {"cell": directives.unchanged_required}
+        | dict.fromkeys(("plays", "weighed"), directives.flag)
     )
 
     def run(self):
@@ -39,7 +43,17 @@ class Shown(SphinxDirective):
             )
         box = nodes.container(classes=["shown"] + ["plays"] * ("plays" in self.options))
         box += nodes.raw("", html[0], format="html")
+        if "weighed" in self.options:
+            box += nodes.paragraph("", weighed(html[0]), classes=["weighed"])
         return [box]
+
+
+def weighed(html: str) -> str:
+    """What a live element loads: its size, and the licence of each of its models."""
+    data = BeautifulSoup(html, "html.parser").select_one("[data-live]")["data-with"]
+    data = json.loads(data)
+    size = max(0.1, sum(file["bytes"] for file in data["files"]) / 1e6)
+    return f"Loads {size:.1f} MB when you ask for it. {data['credit']}"
 
 
 def setup(app):

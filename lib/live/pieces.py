@@ -34,14 +34,13 @@ def pieces(
         ("tokenizer", "tokens", "pieces"), rows
     )
     files = [model for model in models.values() if isinstance(model, str)]
-    data = {
-        "name": "A text is cut into pieces",
-        "models": {
-            name: {"file": model} if isinstance(model, str) else {"merges": model}
-            for name, model in models.items()
-        },
-        "text": text,
+    known = {
+        name: {"file": model}
+        if isinstance(model, str)
+        else {"merges": "\n".join(map(" ".join, model))}  # as GPT-2's merges.txt
+        for name, model in models.items()
     }
+    data = {"name": "A text is cut into pieces", "models": known, "text": text}
     return Live("pieces", tuple(("sentencepiece", f, "") for f in files), data, story)
 
 

@@ -422,7 +422,7 @@ def test_pieces_by_merges_of_the_page(open_page, folder):
         "utf8",
     )
     page = loaded(open_page, (folder / "merges.html").as_uri())
-    said(page, "Tokens. BPE: 5, news: 5.")
+    said(page, "Tokens. BPE: 5, news: 6.")
     line = page.locator(".line").first
     assert line.locator(".piece").all_inner_texts() == ["slow", "␣", "E6", "97", "A5"]
     page.get_by_label("Text", exact=True).fill("ｌｏｗ")

@@ -8,7 +8,7 @@ offer(`
   const MOST = 10000, DRAWN = 14, BYTES = /^(<0x..>|([0-9A-F]{2} ?)+)$/;
   const models = [], rest = () => new Promise((resume) => setTimeout(resume));
   for (const [name, { file, merges }] of Object.entries(data.models)) {
-    models.push({ name, ...(file ? tokenizer(files[file]) : byteTokenizer(merges)) });
+    models.push({ name, ...(file ? tokenizer(files[file]) : byteTokenizer(merges.split("\n").map((pair) => pair.split(" ")))) });
     await rest();
   }
   const unigrams = models.filter((one) => one.unigram), normaliser = models.find((one) => one.normalise);
