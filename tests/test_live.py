@@ -631,7 +631,7 @@ def test_models_of_pieces_are_named():
         "abab", "", {"bytes": merges, "news": "unigram-2792-bytes.model"}
     )
     assert made.files == (("sentencepiece", "unigram-2792-bytes.model", ""),)
-    assert "<td>bytes</td><td>2</td><td>ab ab</td>" in made.story
+    assert "<td>bytes</td><td>2</td><td>ab | ab</td>" in made.story
     for text, models in (("  ", pieces.MODELS), ("a", {})):
         with pytest.raises(ValueError, match=r"text: got|models: got"):
             pieces.pieces(text, "", models)

@@ -29,7 +29,7 @@ def pieces(
     rows = []
     for name, model in models.items():
         found = _cut(model)(text)
-        rows.append((name, str(len(found)), " ".join(found)))
+        rows.append((name, str(len(found)), " | ".join(found)))
     story = f"<p>{html.escape(text)} ({html.escape(reading)}):</p>\n" + table(
         ("tokenizer", "tokens", "pieces"), rows
     )
