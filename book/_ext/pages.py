@@ -46,7 +46,7 @@ def _mended(app, page: str, html: str) -> str:
     for comment in soup.find_all(string=lambda text: isinstance(text, Comment)):
         comment.extract()
     _load_less(soup, page)
-    if page.startswith("notebooks/"):
+    if page.startswith("notebooks/") or soup.select_one("[data-live]"):
         _load_elements_late(app, soup)
     _draw_icons(soup)
     _name_things(soup)
