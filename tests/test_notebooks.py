@@ -191,7 +191,8 @@ ROOMS = """
     lens.hooks lens.heads lens.measures
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
-    data.relations data.tasks data.world.words data.world.people data.world.kinds
+    data.relations data.tasks data.scene_words data.scenes data.scene_pictures
+    data.world.words data.world.people data.world.kinds
     data.world.tasks data.world.text data.world.items
     weights world
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
