@@ -28,8 +28,8 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The classical curve of sixth degree; y is up."""
-    return (x**2 + y**2 - 1) ** 3 <= x**2 * y**3
+    """A disc whose middle rises with the distance from the axis; y is up."""
+    return x**2 + (y - np.cbrt(x**2)) ** 2 <= 1
 
 
 # u to the right, v down, from −1 to 1 over the box of the shape.
@@ -38,7 +38,7 @@ INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "square": lambda u, v: np.maximum(abs(u), abs(v)) <= 0.82,
     "triangle": lambda u, v: (v <= 0.72) & (abs(u) <= 0.58 * (v + 0.98)),
     "star": _star,
-    "heart": lambda u, v: _heart(1.25 * u, 0.12 - 1.15 * v),
+    "heart": lambda u, v: _heart(1.05 * u, 0.25 - 1.28 * v),
     "cross": lambda u, v: (
         (np.minimum(abs(u), abs(v)) <= 0.32) & (np.maximum(abs(u), abs(v)) <= 0.95)
     ),
