@@ -188,7 +188,7 @@ ROOMS = """
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
     filters decoding prompts optimisers training adapters
-    lens.hooks lens.heads lens.measures
+    lens.hooks lens.heads lens.measures lens.store
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
     data.relations data.tasks data.scene_words data.scenes data.scene_pictures
@@ -201,6 +201,7 @@ ROOMS = """
     pretrained.e5
     live.export live.element live.write live.translate live.picture live.fill live.pieces
     live.publish
+    lens.towers lens.extract lens.__main__
 """
 LAYERS = ROOMS.split()
 
