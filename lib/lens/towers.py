@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BaseImageProcessor,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as notices
 
 from lib import weights
@@ -23,6 +29,7 @@ from lib.live import picture
 from lib.pretrained.origin import PretrainedError
 from lib.pretrained.smollm2 import smollm2
 
+PICTURES, TEXTS = BaseImageProcessor, PreTrainedTokenizerBase
 OURS = "glass-box"  # the architecture whose models are those of `BY_NAME`
 # Options of a model that change what it computes by little; no others are passed on.
 OPTIONS = {"dtype", "torch_dtype", "attn_implementation"}
@@ -121,6 +128,10 @@ def _of_transformers(path: str, options: dict, given: dict) -> Tower:
         told = str(error).strip().split("\n")[0]
         raise PretrainedError(f"model_path: {path} cannot be loaded: {told}") from error
 
+    # The folder of a tower that does one of the two holds no whole processor.
+    sees = isinstance(getattr(processor, "image_processor", processor), PICTURES)
+    reads_text = isinstance(getattr(processor, "tokenizer", processor), TEXTS)
+
     def run(image: Image.Image | None, prompt: str | None) -> Any:
         text = prompt
         if chats:
@@ -128,8 +139,14 @@ def _of_transformers(path: str, options: dict, given: dict) -> Tower:
             parts += [{"type": "text", "text": prompt}] if prompt else []
             talk = [{"role": "user", "content": parts}]
             text = processor.apply_chat_template(talk, add_generation_prompt=True)
-        read = {"images": image, "text": text}
-        read = {key: value for key, value in read.items() if value}
+        read = {"images": image} if image is not None else {}
+        read |= {"text": text} if text and reads_text else {}
+        if (image is not None and not sees) or not read:
+            parts = [("images", sees), ("text", reads_text)]
+            raise ValueError(
+                f"input_dir, prompt: {path} reads "
+                + " and ".join(name for name, there in parts if there)
+            )
         made = processor(**read, return_tensors="pt")
         return model(**made.to(model.device), **given)
 
