@@ -17,12 +17,13 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from lib.data.scene_pictures import picture
 from lib.data.scenes import scenes
+from lib.lens import __main__ as command
 from lib.lens import extract as module
 from lib.lens import towers
 from lib.lens.extract import ConfigError, Input, extract, inputs, opened, read_config
 from lib.lens.store import StoreError, store
 from lib.live import picture as live
-from lib.pretrained.origin import PretrainedError
+from lib.pretrained.origin import Pretrained, PretrainedError
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES |= {"intermediate_size": 32, "image_size": 8, "patch_size": 4}
@@ -337,6 +338,28 @@ def test_the_vision_transformer_of_the_book(config, images):
         )
 
 
+def test_a_picture_becomes_224_pixels(monkeypatch):
+    """The ViT-S in little: what goes in, and where a patch is."""
+    seen = []
+
+    class Small(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x
+
+    small = Pretrained(Small(), None, "", "", "")
+    monkeypatch.setattr(towers.dinov2, "vit_s", lambda: small)
+    one = towers.tower("glass-box", "vit-s")
+    image = Image.new("RGB", (300, 100))
+    image.paste((255, 255, 255), (150, 0, 300, 100))
+    one.run(image, None)
+    assert seen[0].shape == (1, 3, 224, 224)
+    dark, light = seen[0][0, :, :, 20], seen[0][0, :, :, 200]  # not turned or mirrored
+    assert (dark < -1.5).all() and (light > 2).all()
+    with pytest.raises(ValueError, match="vit-s reads images, there is none"):
+        one.run(None, "a prompt")
+
+
 def test_models_that_cannot_be_loaded(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(towers, "reachable", lambda url: False)
     for given, error, message in (
@@ -372,9 +395,11 @@ def test_weights_that_are_pickled_are_refused(folder, tmp_path):
 
 
 def test_the_command(config, capsys, monkeypatch, images):
+    assert command.main is module.main
     path = config()
     (images / "text.png").write_text("no image")
     monkeypatch.setattr(sys, "argv", ["lens", "--config", str(path)])
+    monkeypatch.delitem(sys.modules, "lib.lens.__main__")
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("lib.lens.__main__", run_name="__main__")
     said = capsys.readouterr().out

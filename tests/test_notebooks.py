@@ -198,7 +198,7 @@ ROOMS = """
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
-    pretrained.e5
+    pretrained.e5 pretrained.dinov2
     live.export live.element live.write live.translate live.picture live.fill live.pieces
     live.publish
     lens.towers lens.extract lens.__main__

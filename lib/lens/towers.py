@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -26,6 +26,7 @@ from lib import weights
 from lib.data.origin import reachable
 from lib.lens.hooks import text_ids
 from lib.live import picture
+from lib.pretrained import dinov2
 from lib.pretrained.origin import PretrainedError
 from lib.pretrained.smollm2 import smollm2
 
@@ -95,6 +96,19 @@ def _vit() -> Tower:
     return Tower(model, run)
 
 
+def _vit_s() -> Tower:
+    """DINOv2's shape, on 224×224 pixels: token 0 is CLS, then 16 rows of 16 patches."""
+    model = dinov2.vit_s().model
+
+    def run(image: Image.Image | None, prompt: str | None) -> Any:
+        if image is None:
+            raise ValueError("input_dir: vit-s reads images, there is none")
+        square = ImageOps.fit(image.convert("RGB"), (224, 224), Image.BICUBIC)
+        return model(dinov2.pixels(np.asarray(square)[None]))
+
+    return Tower(model, run)
+
+
 def _smollm2() -> Tower:
     """The chat model: a prompt alone, as plain text."""
     found = smollm2()
@@ -109,7 +123,7 @@ def _smollm2() -> Tower:
     return Tower(model, run)
 
 
-BY_NAME = {"vit": _vit, "smollm2": _smollm2}
+BY_NAME = {"vit": _vit, "vit-s": _vit_s, "smollm2": _smollm2}
 
 
 def _of_transformers(path: str, options: dict, given: dict) -> Tower:
