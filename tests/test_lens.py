@@ -6,12 +6,26 @@ from importlib.util import find_spec
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertModel,
+    ViTConfig,
+    ViTModel,
+)
 
 from lib.attention import MultiHeadAttention
 from lib.data.relations import relations, word_of
 from lib.lens import heads, hooks, measures
 from lib.models.language import LanguageModel
+from lib.models.modernbert import Encoder
 from lib.pretrained import minilm, smollm2
 
 V, T, D, H = 50, 9, 32, 4
@@ -27,15 +41,33 @@ def llama():
     return LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=2))
 
 
+def modern():
+    special = dict.fromkeys(
+        ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1
+    )
+    config = ModernBertConfig(
+        **SIZES, **special, pad_token_id=0, local_attention=4, attention_dropout=0.0
+    )
+    return ModernBertModel(config)
+
+
+def our_modern(window=2):
+    """Layer 0 looks at the whole text, layer 1 at two neighbours."""
+    return Encoder(V, D, H, 2, 64, window=window)
+
+
 def ours(positions="rope"):
     return LanguageModel(V, D, H, 2, positions=positions, length=16)
 
 
 MODELS = {"BERT": bert, "Llama": llama, "ours": ours}
+MODELS |= {"ModernBERT": modern, "our ModernBERT": our_modern}
 BLOCKS = {
     "BERT": r"encoder\.layer\.\d+",
     "Llama": r"model\.layers\.\d+",
     "ours": r"blocks\.\d",
+    "ModernBERT": r"layers\.\d+",
+    "our ModernBERT": r"layers\.\d",
 }
 
 
@@ -81,12 +113,16 @@ def test_outputs_are_those_of_the_pass(kind, model, ids):
     if kind == "ours":
         last = model.readout(model.norm(found["blocks.1"]))
         torch.testing.assert_close(last, out)
+    elif kind == "our ModernBERT":
+        torch.testing.assert_close(model.final_norm(found["layers.1"]), out)
     else:
         hidden = model(ids, output_hidden_states=True).hidden_states
         first, last = found.values()
         torch.testing.assert_close(first, hidden[1])
         if kind == "Llama":  # its last hidden state is the one after the norm
             last = model.model.norm(last)
+        if kind == "ModernBERT":
+            last = model.final_norm(last)
         torch.testing.assert_close(last, hidden[2])
 
 
@@ -336,6 +372,8 @@ def test_maps_equal_output_attentions(kind, model, ids):
     assert not hooks_left(model) and len(maps) == 2
     if kind == "ours":
         reference = [by_hand(model, ids, layer) for layer in range(2)]
+    elif kind == "our ModernBERT":
+        reference = [fused_by_hand(model, ids, layer) for layer in range(2)]
     else:
         model.set_attn_implementation("eager")
         reference = model(ids, output_attentions=True).attentions
@@ -360,6 +398,67 @@ def by_hand(model, ids, layer):
     scores = rope(query, turns) @ rope(key, turns).mT / (D // H) ** 0.5
     mask = torch.ones(T, T, dtype=torch.bool).tril()
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
+
+
+def fused_by_hand(model, ids, layer):
+    """The weights of a layer of our ModernBERT, from its one matrix for three maps."""
+    from lib.positions import rope_half, rope_turns
+
+    with hooks.reading(model, rf"layers\.{layer}\.attn\.Wqkv") as found:
+        model(ids)
+    query, key, _ = found[f"layers.{layer}.attn.Wqkv"].chunk(3, -1)
+    at = torch.arange(T)
+    turns = rope_turns(at, model.frequencies[model.kinds[layer]])
+    query, key = (
+        rope_half(x.unflatten(-1, (H, -1)).transpose(1, 2), turns) for x in (query, key)
+    )
+    scores = query @ key.mT / (D // H) ** 0.5
+    near = (at[:, None] - at).abs() <= (model.window if layer else T)
+    return scores.masked_fill(~near, -torch.inf).softmax(-1)
+
+
+def test_attention_in_blocks_has_no_whole_map():
+    torch.manual_seed(0)
+    model = our_modern().eval()
+    long = torch.randint(V, (2, 70))  # above 32 windows of 2 tokens
+    message = r"layers\.1\.attn: attends in blocks of 2 tokens, .*: read a shorter text"
+    with (
+        pytest.raises(RuntimeError, match=message),
+        heads.reading_attention(model),
+    ):
+        model(long)
+    assert not hooks_left(model)
+    with heads.reading_heads(model) as mixes:  # what they mixed is there all the same
+        model(long)
+    assert mixes[1].shape == (2, 70, H, D // H)
+
+
+def vision(kind, config, **more):
+    sizes = {key: SIZES[key] for key in SIZES if key != "vocab_size"}
+    torch.manual_seed(0)
+    return kind(config(**sizes, image_size=8, patch_size=4, **more)).eval()
+
+
+@pytest.mark.parametrize("name", ["ViT", "DINOv2", "CLIP"])
+@torch.no_grad()
+def test_heads_of_vision_models(name):
+    kinds = {
+        "ViT": (ViTModel, ViTConfig),
+        "DINOv2": (Dinov2Model, Dinov2Config),
+        "CLIP": (CLIPVisionModel, CLIPVisionConfig),
+    }
+    model, images = vision(*kinds[name]), torch.randn(2, 3, 8, 8)
+    assert len(heads.attention_layers(model)) == 2
+    with heads.reading_attention(model) as maps, heads.reading_heads(model) as mixes:
+        model(images)
+    model.set_attn_implementation("eager")
+    wanted = model(images, output_attentions=True).attentions
+    for found, reference in zip(maps.values(), wanted, strict=True):
+        assert found.shape == (2, H, 5, 5)  # CLS, then 2 × 2 patches
+        torch.testing.assert_close(found, reference)
+    assert mixes[0].shape == (2, 5, H, D // H)
+    _, _, value, output = heads.head_maps(model, 1, 2)
+    assert value.shape == (D, D // H) and output.shape == (D // H, D)
 
 
 def test_maps_with_padding(ids):
@@ -555,6 +654,26 @@ def test_circuits_with_rope_and_shared_keys(ids):
     x = found["model.layers.0.input_layernorm"]
     added = sum(x @ heads.value_output(model, 0, head) for head in range(H))
     torch.testing.assert_close(found["model.layers.0.self_attn"], added)
+
+
+@torch.no_grad()
+def test_circuits_of_one_matrix_for_three_maps(ids):
+    """ModernBERT has no biases: alone, a token gets what its OV circuits add."""
+    torch.manual_seed(0)
+    for model in (our_modern().eval(), modern().eval()):
+        attention = model.layers[1].attn
+        for head in range(H):
+            query, key, value, output = heads.head_maps(model, 1, head)
+            rows = attention.Wqkv.weight.unflatten(0, (3, H, -1))[:, head]
+            assert torch.equal(torch.stack((query, key, value)).mT, rows)
+            assert torch.equal(output.mT, attention.Wo.weight[:, 8 * head :][:, :8])
+            torch.testing.assert_close(heads.query_key(model, 1, head), query @ key.mT)
+        alone = ids[:, :1]
+        with hooks.reading(model, r"layers\.1\.(attn_norm|attn)") as found:
+            model(alone)
+        x = found["layers.1.attn_norm"]
+        added = sum(x @ heads.value_output(model, 1, head) for head in range(H))
+        torch.testing.assert_close(found["layers.1.attn"], added)
 
 
 def test_text_that_is_too_long_or_empty():

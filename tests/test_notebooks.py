@@ -188,18 +188,20 @@ ROOMS = """
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
     filters decoding prompts optimisers training adapters
-    lens.hooks lens.heads lens.measures
+    lens.hooks lens.heads lens.measures lens.store
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
-    data.relations data.tasks data.world.words data.world.people data.world.kinds
+    data.relations data.tasks data.scene_words data.scenes data.scene_pictures
+    data.world.words data.world.people data.world.kinds
     data.world.tasks data.world.text data.world.items
     weights world
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
-    pretrained.e5
+    pretrained.e5 pretrained.dinov2
     live.export live.element live.write live.translate live.picture live.fill live.pieces
     live.near live.publish
+    lens.towers lens.extract lens.__main__
 """
 LAYERS = ROOMS.split()
 

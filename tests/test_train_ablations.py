@@ -106,3 +106,17 @@ def test_a_tiny_study(small, monkeypatch, tmp_path):
     assert len(ran) == 6
     study.main(given)
     assert len(ran) == 6 and weights.trace(name)["runs"] == trace["runs"]
+
+
+def test_the_shipped_record_has_every_run_at_the_chosen_rate():
+    if study.NAME not in weights.names():
+        pytest.skip("not recorded yet")
+    trace, config = weights.trace(study.NAME), weights.card(study.NAME)["config"]
+    assert config["shape"] == study.SHAPE and config["minutes"] == study.MINUTES
+    runs = {(run["arm"], run["seed"]): run for run in trace["runs"]}
+    assert list(runs) == [(arm, seed) for seed in study.SEEDS for arm in study.ARMS]
+    assert [run["rate"] for run in trace["tuning"]] == [*study.ADAMW_RATES]
+    chosen = min(trace["tuning"], key=lambda run: run["watched"])["rate"]
+    for (arm, _), run in runs.items():
+        assert run["rate"] == chosen and run["steps"] == trace["steps"][arm]
+        assert run["steps"] == int(60 * study.MINUTES / trace["seconds_a_step"][arm])

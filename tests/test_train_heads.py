@@ -59,6 +59,13 @@ def test_pieces_are_spread_over_the_prose():
         study.pieces(encode, 20, 9999)
 
 
+def test_the_record_has_texts_of_the_length_that_the_script_says():
+    record = weights.trace(study.NAME)["SmolLM2"]
+    shapes = {kind: torch.tensor(record[kind]["ids"]).shape for kind in study.KEEP}
+    assert shapes["prose"] == (study.DRAWS, study.LENGTH)
+    assert shapes["repeats"] == (study.DRAWS, 2 * study.PERIOD)
+
+
 def test_random_tokens_are_plain_words_said_twice(small):
     assert study.plain(small).tolist() == [*range(32)]
     ids = study.twice(small, 0)

@@ -1,9 +1,12 @@
 """train.memorisation: the longest shared piece, the 5-gram model, the passages."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib import weights
+from lib.data.shakespeare import tiny_shakespeare
 from lib.models.pretraining import language_model
 from train import memorisation as study
 
@@ -50,3 +53,19 @@ def test_texts_of_a_model_repeat():
     some = study.model_texts(model, vocabulary, 3, 7)
     assert some == study.model_texts(model, vocabulary, 3, 7)
     assert [len(one) for one in some] == [7] * 3 and {*"".join(some)} <= {*vocabulary}
+
+
+def test_the_shipped_record_is_of_the_shipped_weights_and_this_text():
+    if study.NAME not in weights.names():
+        pytest.skip("not recorded yet")
+    trace, card = weights.trace(study.NAME), weights.card("pretraining")
+    assert trace["sha256"] == card["files"]["model.safetensors"]
+    assert trace["of"] == card["config"]["shipped"]
+    assert {len(some) for some in trace["lengths"].values()} == {study.SAMPLES}
+    for kind, piece in trace["longest"].items():
+        assert len(piece) == max(trace["lengths"][kind])
+    corpus = tiny_shakespeare()
+    if corpus.is_full:
+        text = corpus.rows[0]["content"]
+        read = text[: len(text) * 9 // 10 * 49 // 50]
+        assert all(piece in read for piece in trace["longest"].values())

@@ -86,3 +86,18 @@ def test_a_tiny_study(monkeypatch, tmp_path):
         assert 1 < row["judged"] < 6 and 0 < row["passes"] < 1
     study.main(given)
     assert len(ran) == 6
+
+
+def test_the_shipped_law_is_that_of_the_shipped_runs():
+    if study.NAME not in weights.names():
+        pytest.skip("not recorded yet")
+    trace = weights.trace(study.NAME)
+    sizes = [(row["d_model"], row["layers"], row["seed"]) for row in trace["rows"]]
+    wants = itertools.product(study.SEEDS, study.SIZES, study.BUDGETS)
+    assert sizes == [(D, layers, seed) for seed, (D, _, layers), _ in wants]
+    again = study.law(trace["rows"])
+    for row in trace["rows"]:
+        N, D = row["weights"], row["tokens"]
+        found = study.predicted(trace["law"], N, D)
+        assert found == pytest.approx(study.predicted(again, N, D), abs=2e-3)
+        assert abs(row["judged"] - found) < 0.5

@@ -48,7 +48,7 @@ NAME = "heads"
 LOADERS = {"SmolLM2": smollm2, "MiniLM": minilm}
 DRAWS, LENGTH, PERIOD = (
     8,
-    20,
+    32,
     16,
 )  # texts of a kind, tokens of prose, what is said twice
 KEEP = {"prose": 12, "repeats": PERIOD - 1}  # the last tokens, whose loss counts

@@ -64,7 +64,7 @@ MODEL = {
 }
 RATES = {"rate": 0.02, "decay": 0.05, "adamw_rate": 6e-3, "adamw_decay": 0.0}
 SHARE, EMA = 0.3, 0.995
-STABLE, DECAY, WARM_UP = 2_600, 3_400, 100  # steps; the warm-up is a sitting's own
+STABLE, DECAY, WARM_UP = 4_200, 3_400, 100  # steps; the warm-up is a sitting's own
 SHORT_STEPS, SHARES, SEEDS = 190, (0.15, 0.3, 0.4), (0, 1, 2)
 SHORT = [f"{round(100 * share)}-{seed}" for seed in SEEDS for share in SHARES]
 OTHER_MASKS, FEWER = 8, 3

@@ -3,7 +3,7 @@
 Built on `hooks`. What is measured on a map lives in `measures`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,16 +14,22 @@ from torch.overrides import TorchFunctionMode
 
 from lib.lens.hooks import Edit, Saved, hooked, keep, on_input, same_kind
 
-# What query, key, value and output maps are called: ours, Llama's, BERT's.
+# What query, key, value and output maps are called: ours, Llama's and ViT's, CLIP's,
+# BERT's; ModernBERT's first three are one matrix, their rows below each other.
 FAMILIES = (
     ("to_query", "to_key", "to_value", "to_output"),
     ("q_proj", "k_proj", "v_proj", "o_proj"),
+    ("q_proj", "k_proj", "v_proj", "out_proj"),
     ("self.query", "self.key", "self.value", "output.dense"),
+    ("Wqkv", "Wqkv", "Wqkv", "Wo"),
 )
 
 
 class Attention(NamedTuple):
-    """The names of one layer's four maps, and how many heads it has."""
+    """The names of one layer's four maps, and how many heads it has.
+
+    Three equal names are one matrix: the rows of the query, of the key, of the value.
+    """
 
     query: str
     key: str
@@ -126,21 +132,29 @@ def reading_attention(model: nn.Module) -> Iterator[Saved]:
     does without the kernel (our `MultiHeadAttention`, `transformers`' "eager") returns
     its weights itself and is not in what is found.
 
-    Raises RuntimeError where the kernel was not called, or twice by one module, and
-    FloatingPointError for NaN, whose message names the module.
+    Raises RuntimeError where the kernel was not called, or twice by one module, or on
+    blocks of the tokens, which make no whole map (our ModernBERT with long texts), and
+    FloatingPointError for NaN; the message names the module.
     """
     found: Saved = {}
-    running: list[str] = []
+    running: list[tuple[str, torch.Size]] = []
 
     class Catch(TorchFunctionMode):
         def __torch_function__(self, call, types, args=(), kwargs=None):
             if call is F.scaled_dot_product_attention:
-                name = running[-1] if running else ""
-                keep(found, name)(kernel_weights(*args, **kwargs or {}))
+                name, shape = running[-1] if running else ("", torch.Size())
+                weights = kernel_weights(*args, **kwargs or {})
+                if len(shape) == 3 and weights.shape[-2] != shape[1]:  # (B, T, D)
+                    raise RuntimeError(
+                        f"{name}: attends in blocks of {weights.shape[-2]} tokens, so "
+                        "there is no whole map: read a shorter text"
+                    )
+                keep(found, name)(weights)
             return call(*args, **kwargs or {})
 
-    def enter(name: str) -> None:
-        running.append(name)
+    def enter(name: str, inputs: Iterable) -> None:
+        shapes = (x.shape for x in inputs if isinstance(x, Tensor))
+        running.append((name, next(shapes, torch.Size())))
 
     def leave(*_) -> None:
         running.pop()
@@ -149,7 +163,12 @@ def reading_attention(model: nn.Module) -> Iterator[Saved]:
     try:
         for name, module in model.named_modules():
             handles.append(
-                module.register_forward_pre_hook(lambda *_, name=name: enter(name))
+                module.register_forward_pre_hook(
+                    lambda _, args, given, name=name: enter(
+                        name, (*args, *given.values())
+                    ),
+                    with_kwargs=True,
+                )
             )
             handles.append(module.register_forward_hook(leave))
         with Catch():
@@ -233,12 +252,14 @@ def head_maps(
     check_head(layers, layer, head)
     there = layers[layer]
     shared = head * there.key_heads // there.heads
-    found = []
-    for name, at in zip(there[:4], (head, shared, shared, head), strict=True):
-        weight = model.get_submodule(name).weight.detach()
-        if name == there.output:  # (D, H d)
-            found.append(weight.unflatten(1, (there.heads, -1))[:, at].mT)
-        else:  # (H d, D)
-            heads = there.heads if name == there.query else there.key_heads
-            found.append(weight.unflatten(0, (heads, -1))[at].mT)
-    return tuple(found)
+    query, key, value, output = (
+        model.get_submodule(name).weight.detach() for name in there[:4]
+    )
+    if there.query == there.key:  # one matrix, (3 H d, D)
+        query, key, value = query.chunk(3)  # (H d, D) each
+    return (
+        query.unflatten(0, (there.heads, -1))[head].mT,
+        key.unflatten(0, (there.key_heads, -1))[shared].mT,
+        value.unflatten(0, (there.key_heads, -1))[shared].mT,
+        output.unflatten(1, (there.heads, -1))[:, head].mT,  # of (D, H d)
+    )
