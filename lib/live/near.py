@@ -14,8 +14,8 @@ TOLD = 5  # neighbours in the story
 def model() -> tuple[list[str], dict[str, Tensor]]:
     """The words, and the shipped tables of their vectors (V, d) in float32."""
     words = weights.path(*FILES[1][:2]).read_text("utf8").split("\n")
-    tables = {name: x.float() for name, x in weights.tensors("embeddings").items()}
-    return words, tables
+    tables = weights.tensors("embeddings")  # in an order of chance
+    return words, {name: tables[name].float() for name in sorted(tables)}
 
 
 def cosines(vectors: Tensor, at: int) -> Tensor:
