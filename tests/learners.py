@@ -695,11 +695,6 @@ def hybrid_formula(T, b, r, G):
 # --- masked language models --------------------------------------------------------------
 
 
-def labels_in_place(ids, at):
-    ids[~at] = -100
-    return ids
-
-
 def pairs_by_loop(T, local_attention):
     count, half = 0, local_attention // 2
     for i in range(T):
@@ -1297,8 +1292,6 @@ RIGHT_ANSWERS = [
         "in float64",
         lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
     ),
-    ("masked_lm", "labels", "torch.where", lambda ids, at: torch.where(at, ids, -100)),
-    ("masked_lm", "labels", "written into the ids", labels_in_place),
     ("masked_lm", "pairs", "a loop", pairs_by_loop),
     ("masked_lm", "pairs", "a formula", pairs_by_formula),
     ("masked_lm", "together", "joined first", together_by_joining),
@@ -1859,13 +1852,6 @@ WRONG_ANSWERS = [
         "ε stands outside",
     ),
     ("hybrid_architecture", "entries", "a formula", hybrid_formula, "in the first"),
-    (
-        "masked_lm",
-        "labels",
-        "torch.where, turned round",
-        lambda ids, at: torch.where(at, -100, ids),
-        "other way round",
-    ),
     (
         "masked_lm",
         "pairs",

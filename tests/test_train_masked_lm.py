@@ -9,6 +9,7 @@ from lib import gaps, training, weights
 from lib.data import livedoor
 from lib.data.origin import Dataset
 from lib.models.modernbert import ModernBert
+from lib.tokenizers import sentencepiece
 from train import masked_lm as study
 
 SHIPPED = "masked-lm-embedded"
@@ -163,3 +164,53 @@ def test_hours_are_not_spent_on_the_default_text_unasked(tiny, tmp_path, capsys)
     study.main(["--folder", str(tmp_path / "runs")])
     assert "nothing is trained" in capsys.readouterr().out
     assert SHIPPED not in weights.names()
+
+
+# --- What is shipped -----------------------------------------------------------------
+
+
+@pytest.fixture
+def record():
+    if study.NAME not in weights.names():
+        pytest.skip("the run is not shipped yet")
+    return weights.card(study.NAME), weights.trace(study.NAME)
+
+
+def test_the_shipped_record_is_whole(record):
+    card, trace = record
+    assert trace["recipe"] == study.recipe()
+    steps = {kind: 0 for kind in trace["planned"]}
+    for sitting in trace["sittings"]:
+        assert sitting["finished"]
+        steps[sitting["kind"]] += sitting["steps"]
+    assert steps == trace["planned"] == {"stable": study.STABLE, "decay": study.DECAY}
+    assert {*trace["short"]} == {*study.SHORT}
+    assert {run["steps"] for run in trace["short"].values()} == {study.SHORT_STEPS}
+    found, last = trace["measured"], trace["sittings"][-1]["test"]
+    sizes = torch.tensor([n for n in found["fillers"]["gaps"] if n]).double()
+    for key in ("loss", "top1", "top5"):
+        by_article = torch.tensor(found["fillers"]["by_article"]["model"][key]).double()
+        mean = (sizes * by_article).sum() / sizes.sum()
+        assert mean.item() == pytest.approx(last[key], abs=1e-3)
+    assert last["gaps"] == sizes.sum() and card["metrics"]["test"] == last
+    assert len(found["masks"]) == study.OTHER_MASKS
+    assert last["loss"] < trace["untrained"]["loss"]
+
+
+def test_the_shipped_weights_give_the_recorded_losses(record):
+    corpus = livedoor.livedoor()
+    if not corpus.is_full:
+        pytest.skip("wants the Livedoor News Corpus")
+    _, trace = record
+    processor = sentencepiece.load(weights.path(*study.PIECES))
+    articles = sentencepiece.split(corpus.rows)[1]
+    ids = [study.encoded(processor, article) for article in articles]
+    assert len(ids) == trace["articles"]["test"]
+    exam = gaps.exam(ids, study.LENGTH, study.MASK, stretches=2).first(24)
+    state = {k: v.float() for k, v in weights.tensors(study.NAME).items()}
+    state["decoder.weight"] = state["model.embeddings.tok_embeddings.weight"]
+    model = ModernBert(**study.MODEL)
+    model.load_state_dict(state)
+    found = study.by_article(gaps.filled(model.eval(), exam)[0], exam)
+    recorded = trace["measured"]["fillers"]["by_article"]["model"]["loss"][:12]
+    assert found == pytest.approx(recorded, abs=5e-3)

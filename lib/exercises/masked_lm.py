@@ -9,39 +9,6 @@ from lib.exercise import Exercise
 _generator = torch.Generator().manual_seed(0)
 
 
-def _draw(B: int, T: int, V: int) -> tuple[Tensor, Tensor]:
-    """Ids (B, T), and which of them are chosen; the first of each row is."""
-    ids = torch.randint(3, V, (B, T), generator=_generator)
-    at = torch.rand(B, T, generator=_generator) < 0.3
-    at[:, 0] = True
-    return ids, at
-
-
-# --- labels: what `transformers` wants -------------------------------------------
-
-
-def _labels(ids, at):
-    return ids.masked_fill(~at, -100)
-
-
-labels = Exercise(
-    correct=_labels,
-    mistakes={
-        "the other way round: −100 stands where nothing is asked, the id where a token "
-        "was chosen": lambda ids, at: _labels(ids, ~at),
-        "every token has its id: then the visible ones count too, and copying them is "
-        "most of the loss": lambda ids, at: ids,
-        "0 is the id of a token, and would be asked for at every visible place; "
-        "cross_entropy leaves out −100": lambda ids, at: ids * at,
-        "the labels are shifted: a masked model predicts the token of the place itself": (
-            lambda ids, at: _labels(ids, at).roll(-1, 1)
-        ),
-    },
-    cases=[_draw(2, 12, 40), _draw(3, 9, 20)],
-    tol=0,
-)
-
-
 # --- pairs: how many scores a local layer has ------------------------------------
 
 
