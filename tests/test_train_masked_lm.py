@@ -173,7 +173,10 @@ def test_hours_are_not_spent_on_the_default_text_unasked(tiny, tmp_path, capsys)
 def record():
     if study.NAME not in weights.names():
         pytest.skip("the run is not shipped yet")
-    return weights.card(study.NAME), weights.trace(study.NAME)
+    trace = weights.trace(study.NAME)
+    if trace["sittings"][-1]["kind"] == "stable":
+        pytest.skip("the run rests before its decay")
+    return weights.card(study.NAME), trace
 
 
 def test_the_shipped_record_is_whole(record):
