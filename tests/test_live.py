@@ -86,17 +86,11 @@ def writer():
     return model.eval(), letters
 
 
-def test_the_language_model(engine, writer):
-    model, letters = writer
-    key = engine.load(*WRITE)
-    prompt = torch.tensor([[letters.index(c) for c in "JULIET:\nO Romeo, "]])
-    want = decoding.greedy(decoding.cached(model), prompt, 100)[0]
-    with torch.no_grad():
-        logits = model(want[None])[0]
-    found = engine.evaluate(
-        """([key, ids, n]) => {
-          const model = languageModel(finish(tensors(files[key])), { num_heads: 4, limit: 128 });
-          const state = model.start(), logits = [];
+def greedy(engine, key, prompt, config):
+    """What the browser writes: 100 ids, and the logits of each."""
+    return engine.evaluate(
+        """([key, ids, n, config]) => {
+          const model = languageModel(finish(tensors(files[key])), config), state = model.start(), logits = [];
           let found = finish(model.read(ids, state));
           for (let i = 0; i < n; i++) {
             logits.push([...found.logits]);
@@ -105,8 +99,18 @@ def test_the_language_model(engine, writer):
           }
           return { ids, logits };
         }""",
-        [key, prompt[0].tolist(), 100],
+        [key, prompt[0].tolist(), 100, config],
     )
+
+
+def test_the_language_model(engine, writer):
+    model, letters = writer
+    key = engine.load(*WRITE)
+    prompt = torch.tensor([[letters.index(c) for c in "JULIET:\nO Romeo, "]])
+    want = decoding.greedy(decoding.cached(model), prompt, 100)[0]
+    with torch.no_grad():
+        logits = model(want[None])[0]
+    found = greedy(engine, key, prompt, {"num_heads": 4, "limit": 128})
     assert found["ids"] == want.tolist()
     agree(found["logits"], logits[prompt.shape[1] - 1 : -1])
 
@@ -176,19 +180,7 @@ def test_the_model_of_pretraining_from_its_checkpoint(engine, shelf):
     want = decoding.greedy(decoding.cached(model), prompt, 100)[0]
     with torch.no_grad():
         logits = model(want[None])[0]
-    found = engine.evaluate(
-        """([key, ids, n, config]) => {
-          const model = languageModel(finish(tensors(files[key])), config), state = model.start(), logits = [];
-          let found = finish(model.read(ids, state));
-          for (let i = 0; i < n; i++) {
-            logits.push([...found.logits]);
-            ids = [...ids, likeliest(found.logits)];
-            found = finish(model.read(ids.slice(-1), state));
-          }
-          return { ids, logits };
-        }""",
-        [engine.load(*file), prompt[0].tolist(), 100, config],
-    )
+    found = greedy(engine, engine.load(*file), prompt, config)
     assert found["ids"] == want.tolist()
     agree(found["logits"], logits[prompt.shape[1] - 1 : -1])
     made = write.write("the king", checkpoint="small-writer")

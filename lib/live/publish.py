@@ -9,26 +9,20 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from lib import weights
 from lib.figures.element import HERE as FIGURES
 from lib.live import export
 
 HERE = Path(__file__).parent
 ENGINE = ("load", "models", "sampling", "tokenizers", "pixels")
-MORE = {  # models of pages that come when their runs are finished
-    "write": (("pretraining", weights.TENSORS, ""),),
-    "fill": (("masked-lm", weights.TENSORS, ""),),
-}
 KINDS = tuple(sorted(file.stem for file in (HERE / "pages").glob("*.js")))
 
 
 def publish(folder: Path) -> list[Path]:
     """The script of each kind, and the scripts with its files; returns what was written."""
-    made, there = [], weights.names()
+    made = []
     for kind in KINDS:
-        for file in import_module(f"lib.live.{kind}").FILES + MORE.get(kind, ()):
-            if file[0] in there:
-                made += export.write(folder, *file)
+        for file in import_module(f"lib.live.{kind}").FILES:
+            made += export.write(folder, *file)
         made.append(folder / f"{kind}.js")
         made[-1].write_text(program(kind), "utf8")
     return made
