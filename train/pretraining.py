@@ -156,8 +156,8 @@ def judge(model: LanguageModel, ids: Tensor, stride: int = LENGTH) -> float:
     """Nats a character, over every character of `ids` (N,) but the first.
 
     Each is predicted once. With a stride of `LENGTH` the text is read in blocks, and a
-    character has 0 to 255 others before it, as in a random batch: nanoGPT's measure.
-    With a smaller one a window slides: all but those of the first window have at least
+    guess reads 1 to 256 characters, as in a random batch: nanoGPT's measure. With a
+    smaller one a window slides: all but those of the first window read more than
     `LENGTH − stride`.
     """
     last = len(ids) - 1

@@ -63,7 +63,7 @@ def loss(model, texts: Tensor) -> Tensor:
 def judge(model, ids: Tensor, size: int) -> dict[str, float]:
     """Loss on held-out ids (N,) that stand for so many bytes: nats a token, bits a byte.
 
-    Read in blocks: a token has 0 to `LENGTH` − 1 others before it.
+    Read in blocks: a guess reads 1 to `LENGTH` tokens.
     """
     blocks = (len(ids) - 1) // LENGTH
     total = 0.0
