@@ -275,41 +275,74 @@ def budget_by_tokens(C):
 
 
 def passes_by_tree(labels):
-    tree, count = {}, 1
+    tree = {}
     for label in labels:
         node = tree
         for token in label[:-1]:
-            if token not in node:
-                node[token] = {}
-                count += 1
-            node = node[token]
-    return count
+            node = node.setdefault(token, {})
+
+    def leaves(node):
+        return sum(map(leaves, node.values())) or 1
+
+    return leaves(tree)
+
+
+def passes_by_sorting(labels):
+    known = sorted(tuple(label[:-1]) for label in labels)
+    pairs = itertools.pairwise(known)
+    return len(known) - sum(b[: len(a)] == a for a, b in pairs)
+
+
+def passes_by_covering(labels):
+    read, count = set(), 0
+    for label in sorted(labels, key=len, reverse=True):
+        start = tuple(label[:-1])
+        if start not in read:
+            count += 1
+            read |= {start[:i] for i in range(len(start) + 1)}
+    return torch.tensor(count)
 
 
 def passes_by_strings(labels):
-    known = [""]
-    for label in labels:
-        for i in range(1, len(label)):
-            known.append(",".join(map(str, label[:i])))
-    return len(np.unique(known))
+    known = {"".join(f"{token}," for token in label[:-1]) for label in labels}
+    return sum(sum(o.startswith(k) for o in known) == 1 for k in known)
+
+
+def passes_by_digits(labels):
+    known = {"".join(map(str, label[:-1])) for label in labels}
+    return sum(not any(o != k and o.startswith(k) for o in known) for k in known)
 
 
 def batch_by_loop(logs):
-    prior = torch.zeros(logs.shape[1])
-    for row in logs:
-        p = torch.exp(row)
-        prior += p / p.sum() / len(logs)
-    return torch.stack([row - torch.log(prior) for row in logs])
+    rows = []
+    for i, row in enumerate(logs):
+        prior = torch.zeros(logs.shape[1])
+        for j, other in enumerate(logs):
+            if j != i:
+                p = torch.exp(other)
+                prior += p / p.sum() / (len(logs) - 1)
+        rows.append(row - torch.log(prior))
+    return torch.stack(rows)
 
 
 def batch_in_numpy(logs):
     p = np.exp(logs.numpy())
     p /= p.sum(axis=1, keepdims=True)
-    return logs.numpy() - np.log(p.mean(axis=0))
+    rest = [np.delete(p, i, axis=0).mean(axis=0) for i in range(len(p))]
+    return logs.numpy() - np.log(rest)
 
 
-def batch_by_logsumexp(logs):
-    return logs - (logs.log_softmax(1).logsumexp(0) - np.log(len(logs)))
+def batch_by_product(logs):
+    N = len(logs)
+    return logs - ((1 - torch.eye(N)) @ F.softmax(logs, dim=1) / (N - 1)).log()
+
+
+def batch_by_calls(logs):  # the page's own function, question by question
+    rest = [torch.cat([logs[:i], logs[i + 1 :]]) for i in range(len(logs))]
+    return [
+        row - free.softmax(-1).mean(0).log()
+        for row, free in zip(logs, rest, strict=True)
+    ]
 
 
 def latest_by_loop(ids):
@@ -1236,10 +1269,13 @@ RIGHT_ANSWERS = [
     ("pretraining", "accumulate", "a dot product", accumulate_by_shares),
     ("pretraining", "budget", "tokens first", budget_by_tokens),
     ("in_context", "passes", "a tree", passes_by_tree),
+    ("in_context", "passes", "sorted", passes_by_sorting),
+    ("in_context", "passes", "the longest first", passes_by_covering),
     ("in_context", "passes", "strings", passes_by_strings),
     ("in_context", "batch", "a loop", batch_by_loop),
     ("in_context", "batch", "numpy", batch_in_numpy),
-    ("in_context", "batch", "logsumexp", batch_by_logsumexp),
+    ("in_context", "batch", "a product", batch_by_product),
+    ("in_context", "batch", "calls", batch_by_calls),
     ("in_context", "latest", "a loop", latest_by_loop),
     ("in_context", "latest", "tensors", latest_by_tensors),
     ("in_context", "latest", "numpy", latest_in_numpy),
@@ -1570,27 +1606,61 @@ WRONG_ANSWERS = [
         ],
         "made longer",
     ),
-    ("in_context", "passes", "labels", lambda labels: len(labels), "are counted"),
     (
         "in_context",
         "passes",
-        "tokens",
-        lambda labels: sum(len(label) for label in labels),
-        "begin alike share a pass",
+        "labels",
+        lambda labels: len(labels),
+        "labels are counted",
     ),
     (
         "in_context",
         "passes",
-        "no shared pass",
+        "the page's line",
+        lambda labels: len({tuple(x[:i]) for x in labels for i in range(len(x))}),
+        "the passes of `score`",
+    ),
+    (
+        "in_context",
+        "passes",
+        "the page's line, less the shared pass",
         lambda labels: len({tuple(x[:i]) for x in labels for i in range(1, len(x))}),
-        "after the question alone, is missing",
+        "is left out",
+    ),
+    (
+        "in_context",
+        "passes",
+        "no look at longer ones",
+        lambda labels: len({str(x[:-1]) for x in labels}),
+        "goes on from",
     ),
     (
         "in_context",
         "passes",
         "whole labels",
-        lambda labels: len({tuple(x[:i]) for x in labels for i in range(len(x) + 1)}),
-        "whole labels are counted",
+        lambda labels: passes_by_tree([[*label, 0] for label in labels]),
+        "read to their end",
+    ),
+    (
+        "in_context",
+        "passes",
+        "none for short labels",
+        lambda labels: passes_by_tree(labels) * any(len(x) > 1 for x in labels),
+        "still has to be read once",
+    ),
+    (
+        "in_context",
+        "passes",
+        "long labels",
+        lambda labels: len([x for x in labels if len(x) > 1]),
+        "labels of several tokens",
+    ),
+    (
+        "in_context",
+        "passes",
+        "digits",
+        passes_by_digits,
+        "not their digits",
     ),
     (
         "in_context",
@@ -1602,37 +1672,50 @@ WRONG_ANSWERS = [
     (
         "in_context",
         "batch",
+        "the page's function on itself",
+        lambda logs: logs - logs.softmax(-1).mean(0).log(),
+        "in its own prior",
+    ),
+    (
+        "in_context",
+        "batch",
+        "N for N − 1",
+        lambda logs: (
+            logs - (logs.softmax(1).sum(0) - logs.softmax(1)).div(len(logs)).log()
+        ),
+        "one fewer",
+    ),
+    (
+        "in_context",
+        "batch",
         "a mean of logarithms",
-        lambda logs: logs - torch.log_softmax(logs, 1).mean(0, keepdim=True),
+        lambda logs: (
+            logs - (1 - torch.eye(len(logs))) @ logs.log_softmax(1) / (len(logs) - 1)
+        ),
         "the logarithm of the mean",
     ),
     (
         "in_context",
         "batch",
         "bare probabilities",
-        lambda logs: logs - torch.log(torch.exp(logs).mean(0)),
+        lambda logs: (
+            logs - ((1 - torch.eye(len(logs))) @ logs.exp() / (len(logs) - 1)).log()
+        ),
         "do not sum to 1",
     ),
     (
         "in_context",
         "batch",
         "added",
-        lambda logs: logs + torch.log(torch.softmax(logs, 1).mean(0)),
+        lambda logs: 2 * logs - batch_by_product(logs),
         "the prior is added",
     ),
     (
         "in_context",
         "batch",
         "quotients",
-        lambda logs: torch.softmax(logs, 1) / torch.softmax(logs, 1).mean(0),
+        lambda logs: torch.exp(batch_by_product(logs.log_softmax(1))),
         "return their logarithms",
-    ),
-    (
-        "in_context",
-        "batch",
-        "along the other axis",
-        lambda logs: logs - torch.softmax(logs, dim=0).mean(0).log(),
-        "the softmax runs over the items",
     ),
     ("in_context", "latest", "all copies", latest_of_all, "every earlier copy"),
     (

@@ -5,44 +5,70 @@ from torch import Tensor
 
 from lib.exercise import Exercise
 
-# --- passes: how often the model reads -------------------------------------------------
+# --- passes: how often the model has to read ---------------------------------------------
 
 
-def _beginnings(labels, whole=False, empty=True):
-    return {
-        tuple(label[:i])
-        for label in labels
-        for i in range(0 if empty else 1, len(label) + whole)
-    }
+def _starts(one, other):
+    return other[: len(one)] == one
 
 
-def _all_beginnings(labels):
-    return [tuple(label[:i]) for label in labels for i in range(len(label))]
+def _within(one, other):  # anywhere, in a row
+    return any(_starts(one, other[i:]) for i in range(len(other)))
+
+
+def _digits(one, other):
+    return "".join(map(str, other)).startswith("".join(map(str, one)))
+
+
+def _ends(labels, contains=_starts, whole=False):
+    """The beginnings that no longer one contains."""
+    known = {tuple(x if whole else x[:-1]) for x in labels}
+    return [k for k in known if not any(o != k and contains(k, o) for o in known)]
+
+
+def _beginnings(labels):
+    return {tuple(x[:i]) for x in labels for i in range(len(x))}
 
 
 passes = Exercise(
-    correct=lambda labels: len(_beginnings(labels)),
+    correct=lambda labels: len(_ends(labels)),
     mistakes={
-        "labels are counted: those of one token share a pass, and a longer one needs "
-        "more than one": len,
-        "tokens are counted: labels that begin alike share a pass": lambda labels: len(
-            _all_beginnings(labels)
+        "these are the passes of `score`: one that reads a longer beginning has also "
+        "read the shorter ones": lambda labels: len(_beginnings(labels)),
+        "the pass behind nothing is left out, the other short beginnings are not: one "
+        "that reads a longer beginning has read them, too": lambda labels: len(
+            _beginnings(labels) - {()}
         ),
-        "the pass that all labels share, after the question alone, is missing": (
-            lambda labels: len(_beginnings(labels, empty=False))
+        "a beginning that a longer one goes on from has a pass of its own: the longer "
+        "one has read it": lambda labels: len({tuple(x[:-1]) for x in labels}),
+        "labels are counted: equal beginnings share a pass, and a longer one contains "
+        "shorter ones": len,
+        "labels of several tokens are counted: equal beginnings share a pass, and a "
+        "longer one contains shorter ones": lambda labels: sum(
+            len(x) > 1 for x in labels
         ),
-        "whole labels are counted, too: nothing has to be predicted after a label's "
-        "last token": lambda labels: len(_beginnings(labels, whole=True)),
-        "the longest label is counted: two labels that begin differently need passes "
-        "of their own": lambda labels: max(map(len, labels)),
-        "different first tokens are counted: all of them come from one pass": (
-            lambda labels: len({label[0] for label in labels})
+        "labels are read to their end: nothing has to be predicted after a label's "
+        "last token": lambda labels: len(_ends(labels, whole=True)),
+        "where all labels have one token, the question still has to be read once": (
+            lambda labels: len([k for k in _ends(labels) if k])
         ),
+        "first tokens are counted: beginnings that part later need passes of their "
+        "own": lambda labels: max(1, len({x[0] for x in labels if len(x) > 1})),
+        "a beginning counts as read wherever its tokens stand in another: it has to be "
+        "that one's beginning": lambda labels: len(_ends(labels, _within)),
+        "12 is taken to begin with 1: compare tokens, not their digits": (
+            lambda labels: len(_ends(labels, _digits))
+        ),
+        "the longest label is counted: a pass reads a whole beginning, not one "
+        "token": lambda labels: max(map(len, labels)),
     },
     cases=[
         ([[5], [7], [9, 2]],),
+        ([[4], [8]],),
         ([[1, 2, 3], [1, 2, 4], [6], [1, 8], [7, 2, 3]],),
         ([[3, 1, 4, 1], [3, 1, 4, 2], [3, 1], [2]],),
+        ([[3, 5], [1, 3, 4], [6, 1], [1, 2, 9, 7], [1, 2, 8], [1, 7, 2]],),
+        ([[1, 5], [12, 6]],),
     ],
 )
 
@@ -50,8 +76,13 @@ passes = Exercise(
 # --- batch: calibration without content-free inputs --------------------------------------
 
 
+def _others(rows):
+    """The mean over the other rows: (N, L)."""
+    return (rows.sum(0) - rows) / (len(rows) - 1)
+
+
 def _batch(logs):
-    return logs - logs.softmax(-1).mean(0).log()
+    return logs - _others(logs.softmax(-1)).log()
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -61,32 +92,41 @@ def _random(*shape: int, seed: int) -> Tensor:
 batch = Exercise(
     correct=_batch,
     mistakes={
+        "a question counts in its own prior: take the mean over the others": (
+            lambda logs: logs - logs.softmax(-1).mean(0).log()
+        ),
+        "the others' sum is divided by the number of all: they are one fewer": (
+            lambda logs: (
+                logs - (_others(logs.softmax(-1)) * (len(logs) - 1) / len(logs)).log()
+            )
+        ),
+        "a question's own distribution is taken away: take the mean over the others": (
+            lambda logs: logs - logs.log_softmax(-1)
+        ),
         "the mean of the logarithms is taken: take the logarithm of the mean": (
-            lambda logs: logs - logs.log_softmax(-1).mean(0)
+            lambda logs: logs - _others(logs.log_softmax(-1))
         ),
         "the mean is that of the log-probabilities as they are: make each row a "
-        "distribution over the labels first": lambda logs: logs - logs.mean(0),
+        "distribution over the labels first": lambda logs: logs - _others(logs),
         "the rows are not made distributions over the labels: their probabilities do "
-        "not sum to 1": lambda logs: logs - logs.exp().mean(0).log(),
+        "not sum to 1": lambda logs: logs - _others(logs.exp()).log(),
         "the softmax runs over the items: it belongs along a row, over the "
-        "labels": lambda logs: logs - logs.softmax(0).mean(0).log(),
-        "the mean runs over the labels: it belongs down a column, over the "
-        "items": lambda logs: logs - logs.softmax(-1).mean(1, keepdim=True).log(),
+        "labels": lambda logs: logs - _others(logs.softmax(0)).log(),
         "the prior is added: it has to be taken away": lambda logs: (
-            logs + logs.softmax(-1).mean(0).log()
+            logs + _others(logs.softmax(-1)).log()
         ),
         "the probability of the prior is taken away, not its logarithm": lambda logs: (
-            logs - logs.softmax(-1).mean(0)
+            logs - _others(logs.softmax(-1))
         ),
         "these are quotients of probabilities: return their logarithms": lambda logs: (
-            logs.softmax(-1) / logs.softmax(-1).mean(0)
+            logs.softmax(-1) / _others(logs.softmax(-1))
         ),
         "these are the best labels: return the scores (N, L)": lambda logs: _batch(
             logs
         ).argmax(1),
         "each row is made a distribution in the result, too: take the prior away from "
         "the log-probabilities as they are": lambda logs: (
-            logs.log_softmax(-1) - logs.softmax(-1).mean(0).log()
+            logs.log_softmax(-1) - _others(logs.softmax(-1)).log()
         ),
     },
     cases=[(_random(6, 3, seed=0),), (_random(4, 5, seed=1),)],
