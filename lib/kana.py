@@ -214,6 +214,33 @@ WORDS = dict(
 肌 = hada: skin
 空気 = kūki: air
 語った = katatta: told
+充電 = jūden: charge
+電源 = dengen: power supply
+ケース = kēsu: case
+以降 = ikō: from then on
+々 = the character before, again
+限定 = gentei: limited
+発表 = happyō: announcement
+もの = mono: thing
+これ = kore: this
+二人 = futari: two people
+僕 = boku: I
+人類 = jinrui: mankind
+彼ら = karera: they
+勝利 = shōri: victory
+予定 = yotei: plan
+予想 = yosō: expectation
+報道 = hōdō: news report
+実施 = jisshi: carrying out
+中止 = chūshi: calling off
+番組 = bangumi: programme
+旅行 = ryokō: journey
+雨 = ame: rain
+乾燥 = kansō: dryness
+野球 = yakyū: baseball
+国内 = kokunai: inside the country
+今週 = konshū: this week
+携帯電話 = keitai denwa: mobile phone
 """.strip().splitlines()
 )
 
