@@ -31,6 +31,12 @@ pairs = Exercise(
             lambda T, w: T * (2 * (w // 2) + 1)
         ),
         "a token meets itself, too": lambda T, w: _pairs(T, w) - T,
+        "a token meets itself, too, and near the ends a part of the window is missing": (
+            lambda T, w: T * w
+        ),
+        "near the ends a token meets fewer others, but some": (
+            lambda T, w: (T - 2 * (w // 2)) * (2 * (w // 2) + 1)
+        ),
         "(i, j) and (j, i) are two scores: in one i is the query, in the other j": (
             lambda T, w: (_pairs(T, w) + T) // 2
         ),
@@ -75,6 +81,9 @@ together = Exercise(
         "this is the mean of the parts' means: a gap in a part with few gaps counts for "
         "more than one in a part with many": _of_means,
         "this is a sum: divide it by the number of gaps in all parts": _summed,
+        "these are means, added: add sums, and divide once by the number of gaps": (
+            lambda parts: len(parts) * _of_means(parts)
+        ),
         "this is divided by the number of parts, and not by the number of gaps": (
             lambda parts: _summed(parts) / len(parts)
         ),
