@@ -241,6 +241,13 @@ WORDS = dict(
 国内 = kokunai: inside the country
 今週 = konshū: this week
 携帯電話 = keitai denwa: mobile phone
+製品 = seihin: product
+販売 = hanbai: selling
+注目 = chūmoku: attention
+配信 = haishin: distribution
+期待 = kitai: expectation
+開始 = kaishi: beginning
+紹介 = shōkai: introduction
 """.strip().splitlines()
 )
 
