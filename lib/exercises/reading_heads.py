@@ -128,6 +128,14 @@ rest = Exercise(
         "a softmax runs over weights that are one already: divide by their sum": (
             lambda w, m: _page(_left(w, m)[0].softmax(-1), _left(w, m)[1])
         ),
+        "the first query is still there: drop its row, too": lambda w, m: _asking(
+            (w[..., 1:] * m[:, 1:]).sum(-1) / w[..., 1:].sum(-1), m[:, 1:]
+        ),
+        "a query that wanted the first key alone still counts: it wants none now": (
+            lambda w, m: (
+                (_left(w, m)[0] * _left(w, m)[1]).sum(-1) / _left(w, m)[0].sum(-1)
+            )[..., m[1:].any(-1)].mean(-1)
+        ),
     },
     cases=[
         (
@@ -140,6 +148,8 @@ rest = Exercise(
             ),
         ),
         (_maps(5, 5, seed=2), torch.eye(5, dtype=torch.bool).roll(-1, 1).tril()),
+        # An encoder's map, whose first query also wants the next token.
+        (_random(2, 5, 5, seed=7).softmax(-1), torch.ones(5, 5).triu(1).tril(1).bool()),
     ],
 )
 
