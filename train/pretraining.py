@@ -41,7 +41,7 @@ STRIDE = 128  # of the sliding window
 SHIPPED = "long-0"
 RATES = {"rate": 0.015, "decay": 0.1, "adamw_rate": 3e-3, "adamw_decay": 0.05}
 EMA, WARM_UP = 0.998, 0.02
-LOOKS = 50  # how often in a run the watched text is judged and a text is written
+LOOK = 100  # steps between two looks at the watched text, each with a text written
 WRITTEN = 120  # characters of such a text
 RECIPES = {
     "long": {
@@ -211,7 +211,7 @@ def train(name: str, vocabulary: str, parts: dict, half: bool, folder):
         ema=EMA,
         evaluate=look,
         every=max(recipe["steps"] // 200, 1),
-        evaluate_every=max(recipe["steps"] // LOOKS, 1),
+        evaluate_every=LOOK,
         folder=folder,
         config=[recipe, RATES, half],
     )
