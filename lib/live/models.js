@@ -46,19 +46,22 @@ function dot(x, i, y, j, size) {
   return sum;
 }
 
-// x Wᵀ + b: (T, D) -> (T, out). The weight is (out, D), so that each sum runs over two rows; four
-// sums at a time, which need not wait for each other. Sums are float64 as all of JavaScript's.
+// x Wᵀ + b: (T, D) -> (T, out). The weight is (out, D), so that each sum runs over two rows; eight
+// sums at a time, of two rows by four, which need not wait for each other. Where rows are over the
+// last one is taken again: one read past its end makes all of an array's slow. Sums are float64.
 function linear(x, weights, name) {
   const { shape: [out, ...rest], data: w } = weights[`${name}.weight`], bias = weights[`${name}.bias`]?.data;
   const D = rest.reduce((a, b) => a * b), T = x.length / D, y = new Float32Array(T * out);
-  for (let t = 0; t < T; t++) for (let o = 0; o < out; o += 4) {
-    let a = 0, b = 0, c = 0, d = 0;
-    const at = t * D, to = t * out + o, w0 = o * D, w1 = w0 + D, w2 = w1 + D, w3 = w2 + D;
+  for (let t = 0; t < T; t += 2) for (let o = 0; o < out; o += 4) {
+    const u = Math.min(t + 1, T - 1), p = Math.min(o + 1, out - 1), q = Math.min(o + 2, out - 1), r = Math.min(o + 3, out - 1);
+    let to = 0, tp = 0, tq = 0, tr = 0, uo = 0, up = 0, uq = 0, ur = 0;
     for (let n = 0; n < D; n++) {
-      const value = x[at + n];
-      a += value * w[w0 + n]; b += value * w[w1 + n]; c += value * w[w2 + n]; d += value * w[w3 + n];
+      const xt = x[t * D + n], xu = x[u * D + n], wo = w[o * D + n], wp = w[p * D + n], wq = w[q * D + n], wr = w[r * D + n];
+      to += xt * wo; tp += xt * wp; tq += xt * wq; tr += xt * wr;
+      uo += xu * wo; up += xu * wp; uq += xu * wq; ur += xu * wr;
     }
-    y[to] = a; y[to + 1] = b; y[to + 2] = c; y[to + 3] = d; // past a row's end: the next row comes later
+    y[t * out + o] = to; y[t * out + p] = tp; y[t * out + q] = tq; y[t * out + r] = tr;
+    y[u * out + o] = uo; y[u * out + p] = up; y[u * out + q] = uq; y[u * out + r] = ur;
   }
   if (bias) for (let i = 0; i < y.length; i++) y[i] += bias[i % out];
   return y;
