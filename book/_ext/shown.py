@@ -2,7 +2,8 @@
 
 The cell is the one whose code holds the text after `:cell:`, so nothing is copied by hand.
 With `:plays:` a replay starts by itself, once, unless the reader asked for less motion.
-With `:weighed:` a live element is followed by what it loads and under which licence.
+With `:weighed:` a live element also tells readers without scripts what it loads and under
+which licence: for a slot that its shadow root does not have, so scripts hide it.
 """
 
 import json
@@ -42,18 +43,21 @@ class Shown(SphinxDirective):
                 f" {self.options['cell']!r}, wanted one"
             )
         box = nodes.container(classes=["shown"] + ["plays"] * ("plays" in self.options))
-        box += nodes.raw("", html[0], format="html")
-        if "weighed" in self.options:
-            box += nodes.paragraph("", weighed(html[0]), classes=["weighed"])
+        shown = weighed(html[0]) if "weighed" in self.options else html[0]
+        box += nodes.raw("", shown, format="html")
         return [box]
 
 
 def weighed(html: str) -> str:
-    """What a live element loads: its size, and the licence of each of its models."""
-    data = BeautifulSoup(html, "html.parser").select_one("[data-live]")["data-with"]
-    data = json.loads(data)
+    """A live element with what it loads: its size, and the licence of each of its models."""
+    soup = BeautifulSoup(html, "html.parser")
+    host = soup.select_one("[data-live]")
+    data = json.loads(host["data-with"])
     size = max(0.1, sum(file["bytes"] for file in data["files"]) / 1e6)
-    return f"Loads {size:.1f} MB when you ask for it. {data['credit']}"
+    said = soup.new_tag("p", slot="unscripted")
+    said.string = f"With scripts it loads {size:.1f} MB when asked. {data['credit']}"
+    host.append(said)
+    return str(soup)
 
 
 def setup(app):

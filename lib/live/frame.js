@@ -7,6 +7,7 @@ const LIVE = `
   .live button { display: inline-block; width: auto; min-width: 40px; padding: 0 12px; font: inherit }
   .live button:disabled { opacity: .5; cursor: default }
   textarea, select, input[type=text] { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 8px; padding: 8px; box-sizing: border-box }
+  select { min-width: 0; max-width: 100% }
   select option { color: #000; background: #fff }
   textarea { width: 100%; resize: vertical }
   label { display: flex; align-items: center; gap: 8px; white-space: nowrap }
@@ -24,6 +25,11 @@ const size = (bytes) => `${Math.max(0.1, bytes / 1e6).toFixed(1)} MB`;
 const button = (words, act, attrs = {}) => {
   const made = html("button", { type: "button", ...attrs }, words);
   made.addEventListener("click", act);
+  return made;
+};
+const barOf = (share) => {
+  const made = html("span", { class: "bar" });
+  made.style.width = `${100 * share}%`;
   return made;
 };
 // A slider with its name and its value in words.

@@ -10,7 +10,6 @@ offer(`
   const title = html("input", { type: "text", "aria-label": "Title", lang: "ja" }), field = html("textarea", { rows: 2, "aria-label": "Sentence with [MASK]", lang: "ja", spellcheck: "false" });
   title.style.cssText = "flex: 1 1 200px; min-width: 0; height: 40px";
   const choice = html("select", { "aria-label": "Examples of this page", lang: "ja" }, ...data.examples.map(([, text]) => html("option", {}, text)));
-  choice.style.maxWidth = "100%";
   const meaning = html("p", { class: "quiet" }), gaps = html("div", { class: "gaps", lang: "ja" }), cut = html("div", { class: "cut", lang: "ja", role: "group", "aria-label": "The pieces of the sentence: choose one to hide it" });
   body.append(html("div", { class: "row" }, choice), html("label", {}, "Title", title), field,
     html("div", { class: "row" },
@@ -53,14 +52,12 @@ offer(`
     if (mine !== turn_ || !body.isConnected) return;
     const told = [];
     gaps.replaceChildren(...at.map((_, n) => {
-      const shares = softmax(found.logits.slice(n * V, (n + 1) * V)), order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 8);
+      const shares = softmax(found.logits.slice(n * V, (n + 1) * V)), order = largest(shares, 8);
       const name = (id) => (id === data.mask ? GAP : pieces.pieces[id].piece);
       told.push(`gap ${n + 1}: ${order.slice(0, 3).map(name).join(", ")}`);
       return html("div", {}, html("p", {}, `Gap ${n + 1}`), html("div", { class: "best" }, ...order.flatMap((id) => {
-        const bar = html("span", { class: "bar" });
-        bar.style.width = `${Math.max(1, 100 * shares[id])}%`;
         const reading = data.readings[name(id)];
-        return [html("span", {}, name(id), ...(reading ? [html("span", { class: "quiet" }, ` ${reading}`)] : [])), html("span", {}, percent(shares[id])), html("span", {}, bar)];
+        return [html("span", {}, name(id), ...(reading ? [html("span", { class: "quiet" }, ` ${reading}`)] : [])), html("span", {}, percent(shares[id])), html("span", {}, barOf(shares[id]))];
       })));
     }));
     tell(told.join("; "));

@@ -32,10 +32,9 @@ offer(`
     const order = [...cosines.keys()].filter((i) => i !== at).sort((a, b) => cosines[b] - cosines[a]).slice(0, 10);
     heading.textContent = `Nearest to “${word}” of ${V.toLocaleString("en")} words, by cosine. Choose one to go on from there:`;
     found.replaceChildren(...order.flatMap((i) => {
-      const bar = html("span", { class: "bar" }), cosine = cosines[i].toFixed(2);
-      bar.style.width = `${Math.max(1, 100 * cosines[i])}%`;
+      const cosine = cosines[i].toFixed(2);
       const go = button(words[i], () => { ask(words[i]); found.querySelector("button")?.focus(); }, { "aria-label": `${words[i]}, cosine ${cosine}` });
-      return [go, html("span", {}, cosine), html("span", {}, bar)];
+      return [go, html("span", {}, cosine), html("span", {}, barOf(cosines[i]))];
     }));
     tell(`Nearest to ${word}: ${order.slice(0, 3).map((i) => words[i]).join(", ")}`);
   }

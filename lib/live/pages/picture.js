@@ -47,14 +47,11 @@ offer(`
     if (mine !== turn_ || !body.isConnected) return;
     paint(canvas, rgb);
     const shares = softmax(Float64Array.from(found.logits)), order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
-    answers.replaceChildren(...order.flatMap((i) => {
-      const bar = html("span", { class: "bar" });
-      bar.style.width = `${Math.max(1, 100 * shares[i])}%`;
-      return [html("span", {}, data.classes[i]), percent(shares[i]), html("span", {}, bar)].map((one) => typeof one === "string" ? html("span", {}, one) : one);
-    }));
+    answers.replaceChildren(...order.flatMap((i) =>
+      [data.classes[i], percent(shares[i]), barOf(shares[i])].map((one) => html("span", {}, one))));
     name_.textContent = `${name}, ${width} × ${height} pixels`;
     const cut = width !== height ? "the square in its middle, " : "";
-    note.textContent = `What the model reads: ${cut}${SIDE} × ${SIDE} pixels. It has ten classes only and no word for anything else, so something is always named.`;
+    note.textContent = `What the model reads: ${cut}${SIDE} × ${SIDE} pixels. It has ten classes only and no word for anything else, so something is always named. Rollout: the brighter a patch, the more of it reaches the answer, by the attention weights.`;
     const reached = rollout(found.attention, H);
     paths.replaceChildren(...reached.map((matrix, l) => {
       const P = Math.sqrt(matrix.length), to = Array.from({ length: P }, (_, j) => { let sum = 0; for (let i = 0; i < P; i++) sum += matrix[i * P + j] / P; return sum; });

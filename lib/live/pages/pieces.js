@@ -70,7 +70,7 @@ offer(`
     const base = 30 + 34 * levels.length;
     for (const { start, end, level, score, id } of arcs) {
       const way = ends.has(`${start} ${end}`) ? "way" : "", y = base - 30 - 34 * level, from = 10 + w * start + 3, to = 10 + w * end - 3;
-      const name = id === model.unknown ? "unknown" : letters.slice(start, end).join("");
+      const name = id === model.unknown ? "unk" : letters.slice(start, end).join("");
       drawing.append(svg("path", { class: way, d: `M${from} ${y + 6}v-6H${to}v6` }), svg("text", { x: (from + to) / 2, y: y - 4, "text-anchor": "middle", "font-size": 11, "font-weight": way ? 700 : 400 }, `${name} ${score.toFixed(1)}`));
     }
     letters.forEach((letter, i) => drawing.append(svg("text", { x: 10 + w * (i + 0.5), y: base, "text-anchor": "middle", "font-size": 15 }, letter)));

@@ -12,7 +12,6 @@ offer(`
   field.value = data.sentences[0];
   const kind = html("select", { "aria-label": "Search" }, html("option", { value: 1 }, "greedy"), html("option", { value: data.beams }, `${data.beams} beams`));
   const sample = html("select", { "aria-label": "Sentences of this page" }, ...data.sentences.map((one) => html("option", {}, one)));
-  sample.style.maxWidth = "100%";
   const german = html("p", {}), words = html("div", { class: "words", role: "group", "aria-label": "German pieces: choose one" });
   const beams = html("ol", { class: "beams" }), note = html("p", { class: "quiet" });
   const heads = html("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Cross-attention" });
@@ -50,7 +49,7 @@ offer(`
     }
     const { best } = step.value;
     show(best.ids, source, looked, []);
-    note.textContent = `${best.ids.at(-1) === EOS ? "" : "It was stopped by its length. "}Mean log-probability of a piece: ${best.mean.toFixed(2)}. Choose a piece to see where it looked.`;
+    note.textContent = `${best.ids.at(-1) === EOS ? "" : "It was stopped by its length. "}Mean log-probability of a piece: ${best.mean.toFixed(2)}. Choose a piece to see where it looked: rows are layer.head, the stronger the blue the more weight.`;
     tell(`German: ${pieces.decode(best.ids)}`);
     choose(0);
 

@@ -69,7 +69,7 @@ offer(`
       dial("temperature", [0.05, 2, 0.05, 0.8], (v) => v.toFixed(2), redo("temperature")),
       dial("top-k", [1, letters.length, 1, letters.length], (v) => (v === 1 ? "1: greedy" : String(v)), redo("k")),
       dial("top-p", [0.05, 1, 0.05, 1], (v) => v.toFixed(2), redo("p"))),
-    output, note, html("div", { class: "two" }, html("div", {}, heading, bars, kept), html("div", {}, html("p", {}, "What each head attends to"), heads)));
+    output, note, html("div", { class: "two" }, html("div", {}, heading, bars, kept), html("div", {}, html("p", {}, "What each head attends to: rows are layer.head"), heads)));
 
   // One thing at a time: a second click while the model reads does nothing.
   let busy = false;
@@ -122,8 +122,6 @@ offer(`
     const shares = filtered(at_.logits, setting), raw = filtered(at_.logits);
     const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a] || raw[b] - raw[a]).slice(0, 8);
     for (const id of order) {
-      const bar = html("span", { class: "bar" });
-      bar.style.width = `${Math.max(1, 100 * shares[id])}%`;
       bars.append(button(seen(letters[id]), () => alone(async () => {
         const here = chosen;
         if (here < entries.length) await back(here);
@@ -131,7 +129,7 @@ offer(`
         choose(entries.length);
         tell(`${seen(letters[id])} was taken.`);
         bars.querySelector("button")?.focus();
-      }), { "aria-label": `Take ${letters[id] === " " ? "space" : letters[id] === "\n" ? "line break" : letters[id]}, ${percent(shares[id])}` }), percent(shares[id]), html("span", {}, bar));
+      }), { "aria-label": `Take ${letters[id] === " " ? "space" : letters[id] === "\n" ? "line break" : letters[id]}, ${percent(shares[id])}` }), percent(shares[id]), html("span", {}, barOf(shares[id])));
     }
     const left = shares.filter((share) => share > 0).length;
     kept.textContent = `${left} of ${letters.length} characters are left by the filters. Choose one of them, and the text goes on from there.`;
