@@ -6,6 +6,7 @@ MENDED = (
     "block/rope",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
+    "language/masked-lm",
     "language/reading-heads",
     "language/in-context",
 )

@@ -351,9 +351,10 @@ def test_the_masked_model(engine):
         assert found["layers"] == 4
 
 
+@pytest.mark.parametrize("name", ["small-filler", "masked-lm"])
 @pytest.mark.parametrize("length", [1, 12, 40, 128])
-def test_the_model_of_masked_lm_from_its_checkpoint(engine, shelf, length):
-    logits, layout = fill.model("small-filler")
+def test_the_model_of_masked_lm_from_its_checkpoint(engine, shelf, name, length):
+    logits, layout = fill.model(name)
     ids = torch.randint(layout["mask"], (1, length))
     at = sorted({0, length // 2, length - 1})
     with torch.no_grad():
@@ -366,7 +367,7 @@ def test_the_model_of_masked_lm_from_its_checkpoint(engine, shelf, length):
           return { logits: [...found.logits], sums: found.attention.map((w) => w.reduce((a, b) => a + b)) };
         }""",
         [
-            engine.load("small-filler", weights.TENSORS),
+            engine.load(name, weights.TENSORS),
             ids[0].tolist(),
             at,
             layout["config"],

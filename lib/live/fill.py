@@ -1,6 +1,6 @@
-"""Gaps in a Japanese sentence that an encoder fills: the element of `hybrid-architecture`.
+"""Gaps in a Japanese sentence that an encoder fills.
 
-The encoders are that of the hybrid chapter and that of `train.masked_lm`.
+The element of `hybrid-architecture` and of `masked-lm`, each with its own encoder.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib import weights
+from lib import kana, weights
 from lib.live.element import Live, table
 from lib.models.masked import MaskedLanguageModel
 from lib.models.modernbert import ModernBert
@@ -17,35 +17,10 @@ from lib.tokenizers import sentencepiece
 FILES = (
     ("hybrid", "model.safetensors", ""),
     ("sentencepiece", "unigram-8000-bytes.model", ""),
+    ("masked-lm", weights.TENSORS, ""),
 )
 GAP, START, END = "[MASK]", 1, 2  # in a text; <s> and </s>
 TITLE = 32  # pieces of a title, where the training has no limit of its own
-READINGS = {  # of the pieces that the page's examples bring up
-    "充電": "jūden, charge",
-    "電源": "dengen, power supply",
-    "バッテリー": "batterī, battery",
-    "電池": "denchi, battery",
-    "ケース": "kēsu, case",
-    "本体": "hontai, the device itself",
-    "画面": "gamen, screen",
-    "と": "to, with or that",
-    "以降": "ikō, from then on",
-    "発売": "hatsubai, going on sale",
-    "々": "the character before, again",
-    "限定": "gentei, limited",
-    "公開": "kōkai, release",
-    "放送": "hōsō, broadcast",
-    "発表": "happyō, announcement",
-    "映画": "eiga, film",
-    "もの": "mono, thing",
-    "これ": "kore, this",
-    "の": "no, of",
-    "を": "o, object",
-    "は": "wa, topic",
-    "が": "ga, subject",
-    "に": "ni, to or in",
-    "で": "de, at or with",
-}
 
 
 Logits = Callable[[Tensor, Tensor], Tensor]  # ids and where, (1, T) -> (gaps, V)
@@ -107,13 +82,10 @@ def fill(examples: list[tuple[str, str, str]], checkpoint: str = "hybrid") -> Li
         ids = torch.tensor([encoded(pieces, layout, title, body)])  # (1, T)
         for row in logits(ids, ids == layout["mask"]).softmax(-1):  # (gaps, V)
             best = zip(*(found.tolist() for found in row.topk(5)), strict=True)
-            told = [f"{_named(pieces.id_to_piece(i))} {p:.0%}" for p, i in best]
+            told = [f"{kana.gloss(pieces.id_to_piece(i))} {p:.0%}" for p, i in best]
             rows.append((body, meaning, ", ".join(told)))
     story = table(("sentence", "reading and meaning", "likeliest pieces"), rows)
-    data = {"name": "Gaps are filled", "examples": examples, "readings": READINGS}
+    data = {"name": "Gaps are filled", "examples": examples, "readings": kana.WORDS}
+    data |= {"sounds": kana.SOUNDS, "small": kana.SMALL}
     files = (checkpoint, weights.TENSORS, ""), FILES[1]
     return Live("fill", files, data | layout, story)
-
-
-def _named(piece: str) -> str:
-    return f"{piece} ({READINGS[piece]})" if piece in READINGS else piece

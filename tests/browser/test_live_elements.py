@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from lib import kana
 from lib.embeddings import nearest
 from lib.live import fill, near, picture, pieces, publish, translate, write
 from lib.tokenizers import bpe, presplit
@@ -53,19 +54,20 @@ def folder(tmp_path_factory, elements):
     """A page for each kind, plain and dark, beside all that they load."""
     folder = tmp_path_factory.mktemp("pages")
     publish.publish(folder / "live")
-    for kind, element in elements.items():
+    news = fill.fill([("", "この番組は来月[MASK]される。", "")], "masked-lm")
+    for name, element in (elements | {"news": news}).items():
         for mode in ("", "dark"):
             page = (
                 f'<!doctype html><html lang="en" class="{mode}"><meta charset="utf-8">'
                 f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
                 '<meta name="viewport" content="width=device-width"><title>Live</title>'
                 f"<style>{STYLE}</style><main><h1>Live</h1>{element._repr_html_()}</main>"
-                f'<script src="live/{kind}.js"></script></html>'
+                f'<script src="live/{element.kind}.js"></script></html>'
             )
             # From a disk "self" is nobody: the policy is for the server.
-            file = folder / f"{kind}{mode}.html"
+            file = folder / f"{name}{mode}.html"
             file.write_text(re.sub("<meta http-equiv[^>]*>", "", page), "utf8")
-            (folder / f"strict-{kind}{mode}.html").write_text(page, "utf8")
+            (folder / f"strict-{name}{mode}.html").write_text(page, "utf8")
     return folder
 
 
@@ -395,6 +397,19 @@ def test_gaps_are_put_anywhere(open_page, folder):
     page.get_by_role("button", name="Put [MASK] at the cursor").click()
     said(page, "gap 1: ")
     assert field.input_value() == "[MASK]東京に行く。"
+
+
+@pytest.mark.parametrize("name", ["fill", "news"])
+def test_candidates_have_the_readings_of_the_page(open_page, folder, name):
+    page = loaded(open_page, (folder / f"{name}.html").as_uri())
+    page.get_by_label("Sentence with [MASK]").fill("ちょっと[MASK][MASK]、[MASK]ッチ。")
+    page.get_by_role("button", name="Fill the gaps").click()
+    page.get_by_text("Gap 3", exact=True).wait_for()
+    shown = page.locator(".best > span:nth-child(3n + 1)").all_inner_texts()
+    assert len(shown) == 24
+    for piece, _, reading in (one.partition(" ") for one in shown):
+        plain = piece.lstrip("▁") or piece
+        assert kana.gloss(piece) == (f"{plain} ({reading})" if reading else plain)
 
 
 def test_pieces_and_their_lattice(open_page, folder):

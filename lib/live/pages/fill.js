@@ -29,6 +29,28 @@ offer(`
     const found = pieces.encode(part);
     return [...(n ? [{ piece: GAP, id: data.mask }] : []), ...found.slice(+(n > 0 && found[0]?.piece === SPACE))];
   });
+  // Kana in Latin letters, as lib.kana has it; null where another sign stands.
+  const romaji = (text_) => {
+    let found = "", double = false;
+    for (let sign of text_) {
+      if (sign >= "ぁ" && sign <= "ゖ") sign = String.fromCharCode(sign.charCodeAt(0) + 96);
+      if (sign === "ッ") {
+        double = true;
+        continue;
+      }
+      let sound = data.sounds[sign];
+      if (sign === "ー" && found) sound = found.at(-1);
+      else if (data.small[sign] && /[ieou]$/.test(found)) {
+        const glide = data.small[sign];
+        sound = /(sh|ch|j)i$/.test(found) && glide.length > 1 ? glide.slice(1) : glide;
+        found = found.slice(0, -1);
+      }
+      if (!sound) return null;
+      found += (double ? (sound.startsWith("ch") ? "t" : sound[0]) : "") + sound;
+      double = false;
+    }
+    return found;
+  };
   let turn_ = 0; // of two runs the later one counts
   async function run() {
     const mine = ++turn_;
@@ -56,7 +78,7 @@ offer(`
       const name = (id) => (id === data.mask ? GAP : pieces.pieces[id].piece);
       told.push(`gap ${n + 1}: ${order.slice(0, 3).map(name).join(", ")}`);
       return html("div", {}, html("p", {}, `Gap ${n + 1}`), html("div", { class: "best" }, ...order.flatMap((id) => {
-        const reading = data.readings[name(id)];
+        const plain = name(id).replaceAll(SPACE, "") || SPACE, reading = data.readings[plain] ?? romaji(plain);
         return [html("span", {}, name(id), ...(reading ? [html("span", { class: "quiet" }, ` ${reading}`)] : [])), html("span", {}, percent(shares[id])), html("span", {}, barOf(shares[id]))];
       })));
     }));
