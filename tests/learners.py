@@ -1175,6 +1175,58 @@ def entropy_not_divided(text, logs):
     return -(chances * np.log(chances)).sum()
 
 
+def layers_by_joined(names, patterns):
+    whole = re.compile("|".join(f"(?:{p})" for p in patterns))
+    return [name for name in names if whole.fullmatch(name)]
+
+
+def layers_by_loop(names, patterns):
+    found = []
+    for name in names:
+        for pattern in patterns:
+            if re.match(f"({pattern})$", name):
+                found.append(name)
+                break
+    return found
+
+
+def grid_by_library(tokens, columns, row, column):
+    patches = tokens[1:].reshape(-1, columns, tokens.shape[-1])
+    return F.cosine_similarity(patches, patches[row, column][None, None], dim=-1)
+
+
+def grid_by_loop(tokens, columns, row, column):
+    patches = tokens.numpy()[1:]
+    mine = patches[row * columns + column]
+    found = np.zeros((len(patches) // columns, columns))
+    for i, one in enumerate(patches):
+        size = np.linalg.norm(one) * np.linalg.norm(mine)
+        found[i // columns, i % columns] = one @ mine / size
+    return found
+
+
+def pooled_by_loop(hidden, ids, image):
+    return torch.stack(
+        [x[i == image].mean(0) for x, i in zip(hidden, ids, strict=True)]
+    )
+
+
+def pooled_by_einsum(hidden, ids, image):
+    share = (ids == image).float()
+    share = share / share.sum(1, keepdim=True)
+    return torch.einsum("btd,bt->bd", hidden, share)
+
+
+def leak_by_sets(owner, test):
+    fit = {int(o) for o, t in zip(owner, test, strict=True) if not t}
+    held = [int(o) in fit for o, t in zip(owner, test, strict=True) if t]
+    return sum(held) / len(held)
+
+
+def leak_in_numpy(owner, test):
+    return np.isin(owner[test].numpy(), owner[~test].numpy()).mean()
+
+
 RIGHT_ANSWERS = [
     ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
     ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
@@ -1414,6 +1466,14 @@ RIGHT_ANSWERS = [
         "[lo, hi), the last with its end",
         ece_by_bins(lambda c, lo, hi: (c >= lo) & ((c < hi) | (hi == 1))),
     ),
+    ("vlm_lens", "layers", "one expression", layers_by_joined),
+    ("vlm_lens", "layers", "a loop, $", layers_by_loop),
+    ("vlm_lens", "grid", "cosine_similarity", grid_by_library),
+    ("vlm_lens", "grid", "numpy, a loop", grid_by_loop),
+    ("vlm_lens", "pooled", "a loop", pooled_by_loop),
+    ("vlm_lens", "pooled", "einsum", pooled_by_einsum),
+    ("vlm_lens", "leak", "sets", leak_by_sets),
+    ("vlm_lens", "leak", "numpy", leak_in_numpy),
 ]
 
 WRONG_ANSWERS = [
@@ -2367,5 +2427,42 @@ WRONG_ANSWERS = [
         "equally likely",
         lambda text, logs: np.log(len(all_cuts(text, logs))),
         "equally likely",
+    ),
+    (
+        "vlm_lens",
+        "layers",
+        "match",
+        lambda names, patterns: [
+            n for n in names if any(re.compile(p).match(n) for p in patterns)
+        ],
+        "asks for the beginning",
+    ),
+    (
+        "vlm_lens",
+        "grid",
+        "with CLS",
+        lambda tokens, columns, row, column: F.cosine_similarity(
+            tokens[:-1], tokens[row * columns + column], dim=-1
+        ).view(-1, columns),
+        "CLS is still there",
+    ),
+    (
+        "vlm_lens",
+        "pooled",
+        "divided by T",
+        lambda hidden, ids, image: hidden.masked_fill(
+            (ids != image)[..., None], 0
+        ).mean(1),
+        "divided by all tokens",
+    ),
+    (
+        "vlm_lens",
+        "leak",
+        "pictures",
+        lambda owner, test: (
+            len({*owner[test].tolist()} & {*owner[~test].tolist()})
+            / len({*owner[test].tolist()})
+        ),
+        "pictures are counted",
     ),
 ]

@@ -9,4 +9,5 @@ MENDED = (
     "language/masked-lm",
     "language/reading-heads",
     "language/in-context",
+    "vision/vlm-lens",
 )

@@ -181,6 +181,7 @@ ROOMS = """
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree figures.pieces figures.plane figures.map figures.heads
+    figures.patches
     runtime attention sparse positions layers gaps guesses
     models.language models.pretraining models.encoder_decoder models.masked models.modernbert
     models.vision
