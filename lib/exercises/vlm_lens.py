@@ -39,6 +39,10 @@ layers = Exercise(
         "a name that two patterns match stands twice": lambda n, p: [
             name for name in n for one in p if re.fullmatch(one, name)
         ],
+        "the names stand in the order of the patterns, and some twice: go through the "
+        "model's names": lambda n, p: [
+            name for one in p for name in n if re.fullmatch(one, name)
+        ],
         "the patterns are compared as plain texts: they are regular "
         "expressions": lambda n, p: [name for name in n if name in p],
         "all patterns have to match: one is enough": lambda n, p: [
@@ -74,6 +78,9 @@ grid = Exercise(
     mistakes={
         "CLS is still there: the first token is no patch, and all patches stand one "
         "place too late": lambda t, n, r, c: _grid(t, n, r, c, cls=0),
+        "CLS counts where you pick: patch 0 is the second token": lambda t, n, r, c: (
+            torch.cosine_similarity(t[1:], t[[r * n + c]], dim=-1).unflatten(0, (-1, n))
+        ),
         "the lengths are not divided out: these are products, not "
         "cosines": lambda t, n, r, c: _grid(t, n, r, c, unit=False),
         "row and column have changed places: the patch is at row · columns + "
@@ -153,6 +160,9 @@ leak = Exercise(
         "pictures are counted: the share is one of held-out rows": _of_pictures,
         "the other way round: this is the share of the fitted rows whose picture is held "
         "out, too": lambda o, t: _leak(o, ~t),
+        "all rows are asked: only those held out can leak": lambda o, t: (
+            torch.isin(o, o[~t]).double().mean()
+        ),
         "the rows that leak are divided by all rows: divide by those held "
         "out": lambda o, t: torch.isin(o[t], o[~t]).sum() / len(o),
         "this is the share that does not leak": lambda o, t: 1 - _leak(o, t),
