@@ -1,4 +1,4 @@
-"""Put the entries of a draft's patch where they belong: `python drafts/land.py masked-lm`.
+"""Put the entries of a draft's patch where they belong: `python drafts/land.py pretraining`.
 
 References, glossary entries and corrections go to their places by name, so entries of
 other chapters are no conflict; every other hunk is printed, to be put in by hand.

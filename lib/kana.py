@@ -248,6 +248,22 @@ WORDS = dict(
 期待 = kitai: expectation
 開始 = kaishi: beginning
 紹介 = shōkai: introduction
+終了 = shūryō: end
+掲載 = keisai: publication
+出 = shutsu, de: out
+完了 = kanryō: completion
+初めて = hajimete: for the first time
+全て = subete: all
+この映画 = kono eiga: this film
+幅 = haba: width
+売り上げ = uriage: sales
+進め = susume: go on with
+決め = kime: decide
+模様 = moyō: pattern, signs
+特集 = tokushū: feature
+披露 = hirō: showing
+予告映像 = yokoku eizō: trailer
+驚き = odoroki: surprise
 """.strip().splitlines()
 )
 
