@@ -137,7 +137,8 @@ def test_a_learners_right_answer_is_taken(room, name, what, answer):
     ("room", "name", "what", "answer", "named"), WRONG_ANSWERS, ids=ids
 )
 def test_a_learners_wrong_answer_is_named(room, name, what, answer, named, monkeypatch):
-    monkeypatch.setattr(mechanism, "SECONDS", 0.5)
+    if named == "does its loop end":
+        monkeypatch.setattr(mechanism, "SECONDS", 0.5)
     told = exercise_of(room, name).verdict(answer)
     assert told not in (RIGHT, UNANSWERED)
     assert named in told
