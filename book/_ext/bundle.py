@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import tinycss2
+from sphinx.errors import ExtensionError
 
 STYLES = (
     "basic.css",
@@ -33,6 +34,13 @@ SCRIPTS = (
     "scripts/pydata-sphinx-theme.js",
     "site.js",
 )
+# What measures or changes the whole page once it stands is done otherwise: copy buttons are
+# in the page (pages.py), and what scrolls is found as it is drawn (site.js).
+LEFT_OUT = (
+    "codeCell.setAttribute('id', id)",
+    "codeCell.insertAdjacentHTML('afterend', clipboardButton(id))",
+    ',"complete"===document.readyState?I():window.addEventListener("load",I)',
+)
 SETTINGS = """let toggleHintShow = "Click to show";
 let toggleHintHide = "Click to hide";
 let toggleOpenOnPrint = "true";
@@ -47,6 +55,10 @@ def _bundle(app, exception):
     static = out / "_static"
     script = SETTINGS + ";\n".join((static / s).read_text("utf8") for s in SCRIPTS)
     script = re.sub(r"^//# sourceMappingURL=.*$", "", script, flags=re.M)
+    for part in LEFT_OUT:
+        if script.count(part) != 1:
+            raise ExtensionError(f"the theme's scripts no longer hold {part!r} once")
+        script = script.replace(part, "")
     (static / "book.js").write_text(script, "utf8")
 
     names = set(re.findall(r"[\w-]+", script))

@@ -31,6 +31,12 @@ root.mode = localStorage.getItem("mode") || "auto";
 root.theme = root.mode !== "auto" ? root.mode
   : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 """
+# As sphinx-copybutton's script would add it.
+COPY = """<button class="copybtn o-tooltip--left pst-js-only" data-clipboard-target="#{}"
+ data-tooltip="Copy"><svg class="icon" fill="none" stroke="#000" stroke-linecap="round"
+ stroke-linejoin="round" stroke-width="1.5" viewBox="0 0 24 24"><title>Copy to clipboard
+</title><rect height="12" rx="2" width="12" x="8" y="8"></rect><path d="M16 8v-2a2 2 0 0 0
+ -2 -2h-8a2 2 0 0 0 -2 2v8a2 2 0 0 0 2 2h2"></path></svg></button>""".replace("\n", "")
 # On the page for a search only, and in this order.
 SEARCH = ("_static/language_data.js", "_static/searchtools.js", "searchindex.js")
 LOST = """<h1>There is no such page</h1>
@@ -207,8 +213,13 @@ def _size_pictures(app, soup) -> None:
 
 
 def _lighten_code(soup) -> None:
-    """Names, signs and spaces have the colour of the code: no element for each of them."""
-    for code in soup.select(".highlight > pre"):
+    """Names, signs and spaces have the colour of the code: no element for each of them.
+
+    A button copies the code.
+    """
+    for number, code in enumerate(soup.select(".highlight > pre")):
+        code["id"] = f"codecell{number}"
+        code.insert_after(BeautifulSoup(COPY.format(code["id"]), "html.parser"))
         for span in code.find_all("span", class_=("n", "p", "w")):
             span.unwrap()
 

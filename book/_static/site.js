@@ -22,15 +22,15 @@ for (const host of document.querySelectorAll(".plays [data-element=replay]")) {
   }, { threshold: 0.6 }).observe(host);
 }
 
-// A figure that scrolls on a narrow screen (site.css) can be scrolled by keyboard.
+// What scrolls can be scrolled by keyboard: code, wide outputs, a figure on a narrow screen.
 {
-  const narrow = matchMedia("(max-width: 576px)");
-  const reach = () => {
-    for (const figure of document.querySelectorAll(".cell_output figure")) {
-      if (narrow.matches) figure.tabIndex = 0;
-      else figure.removeAttribute("tabindex");
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const { scrollWidth, clientWidth, scrollHeight, clientHeight } = target;
+      if (scrollWidth > clientWidth || scrollHeight > clientHeight) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
     }
-  };
-  narrow.addEventListener("change", reach);
-  reach();
+  });
+  const scrolling = "pre, .cell_output > .output, .cell_output figure, .pst-scrollable-table-container";
+  for (const host of document.querySelectorAll(scrolling)) sizes.observe(host);
 }

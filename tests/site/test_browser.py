@@ -138,7 +138,7 @@ def test_page(path, site, open_page):
     page.wait_for_function(f"{THEME} === 'dark'")
     assert not inaccessible(page, {"runOnly": ["color-contrast"]})
     page.set_viewport_size(NARROW)
-    page.wait_for_timeout(400)  # the theme waits before it looks at what scrolls
+    page.wait_for_timeout(100)  # what scrolls is found after the next frame (site.js)
     assert fits(page)
     assert not inaccessible(page, {"runOnly": ["scrollable-region-focusable"]})
     assert not inaccessible(page, {}, "header, .bd-header-article, .prev-next-area")
@@ -153,6 +153,17 @@ def test_page_without_code(path, site, open_page):
     assert not [url for url in page.requests if not url.startswith(site)]
     assert fits(page) and page.evaluate(THEME) == "dark"
     assert not inaccessible(page, {})
+
+
+def test_code_is_copied(site, open_page):
+    allowed = {"permissions": ["clipboard-read", "clipboard-write"]}
+    page = open_page(site + CHAPTERS[0], **LIGHT, **allowed)
+    code = page.locator(".highlight:has(button.copybtn):visible").first
+    code.hover()
+    code.locator("button").click()
+    page.wait_for_selector("button.copybtn.success")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == code.locator("pre").text_content().rstrip("\n")
 
 
 def test_formulas_stand_on_pages():
