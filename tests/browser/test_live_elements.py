@@ -1,5 +1,6 @@
 """Live elements in a browser: offered, loaded, worked by keyboard, fed with bad input."""
 
+import dataclasses
 import functools
 import http.server
 import io
@@ -327,6 +328,46 @@ def test_leaving_while_it_writes(writing, folder):
     writing.wait_for_timeout(200)
     writing.goto((folder / "pieces.html").as_uri())
     writing.go_back()
+
+
+def test_what_a_model_writes_is_text(open_page, folder, elements):
+    element = elements["write"]
+    letters = [
+        MARKUP if letter == "h" else letter for letter in element.data["letters"]
+    ]
+    element = dataclasses.replace(element, data=element.data | {"letters": letters})
+    plain = (folder / "write.html").read_text("utf8")
+    file = folder / "written-markup.html"
+    held = re.sub(r"<h1>.*</main>", lambda _: element._repr_html_(), plain, flags=re.S)
+    file.write_text(held, "utf8")
+    page = loaded(open_page, file.as_uri())
+    page.get_by_label("Prompt").fill("ROMEO:\nW")
+    page.get_by_role("slider", name="top-k").fill("1")
+    for _ in range(8):
+        page.get_by_role("button", name="One step").click()
+        page.wait_for_timeout(200)
+    assert MARKUP in text_of(page)
+    root = "document.querySelector('[data-live]').shadowRoot"
+    assert not page.evaluate(f"{root}.querySelector('img, script, b')")
+    assert not page.evaluate("window.hit")
+
+
+def test_memory_does_not_grow_with_what_is_written(writing):
+    browser = writing.context.new_cdp_session(writing)
+    writing.get_by_role("slider", name="top-k").fill("1")
+    held = []
+    for number in range(6):
+        writing.get_by_label("Prompt").fill("ROMEO:\n" + "I" * number)
+        writing.get_by_role("button", name="Write").click()
+        writing.wait_for_function(
+            "() => document.querySelector('[data-live]').shadowRoot.querySelector('.text').childElementCount > 150"
+        )
+        writing.get_by_role("button", name="Pause").click()
+        writing.wait_for_timeout(200)
+        browser.send("HeapProfiler.collectGarbage")
+        usage = browser.send("Runtime.getHeapUsage")
+        held.append(usage["usedSize"] + usage["backingStorageSize"])
+    assert max(held[2:]) < held[1] + 2e6
 
 
 # --- A sentence ----------------------------------------------------------------------
