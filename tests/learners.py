@@ -640,6 +640,58 @@ def copying_from_the_right(embed, ov, unembed):
     return (logits.argmax(1) == torch.arange(len(embed))).float().mean()
 
 
+# --- the feed-forward network ------------------------------------------------------------
+
+
+def slope_by_autograd(x):
+    x = x.detach().clone().requires_grad_()
+    F.gelu(x).sum().backward()
+    return x.grad
+
+
+def without_by_loop(x, w_up, b_up, w_down, b_down, units):
+    out = b_down.expand_as(x).clone()
+    for i in range(len(w_up)):
+        if i not in units:
+            fires = F.gelu(x @ w_up[i] + b_up[i])
+            out += fires[..., None] * w_down[:, i]
+    return out
+
+
+def without_in_place(x, w_up, b_up, w_down, b_down, units):
+    w_up[units], b_up[units] = 0.0, 0.0
+    return F.linear(F.gelu(F.linear(x, w_up, b_up)), w_down, b_down)
+
+
+def without_fewer(x, w_up, b_up, w_down, b_down, units):
+    left = [i for i in range(w_up.shape[0]) if i not in set(units)]
+    hidden = F.gelu(x @ w_up[left].T + b_up[left])
+    return hidden @ w_down[:, left].T + b_down
+
+
+def without_by_sum(x, w_up, b_up, w_down, b_down, units):
+    hidden = F.gelu(x @ w_up.mT + b_up)
+    return hidden @ w_down.mT + b_down - hidden[..., units] @ w_down[:, units].mT
+
+
+def without_bias_left(x, w_up, b_up, w_down, b_down, units):
+    w_up[units] = 0.0
+    return F.gelu(x @ w_up.mT + b_up) @ w_down.mT + b_down
+
+
+def merged_by_rows(x, w_in, w_down):
+    half = w_in.shape[0] // 2
+    hidden = F.gelu(F.linear(x, w_in[:half])) * F.linear(x, w_in[half:])
+    return F.linear(hidden, w_down)
+
+
+def units_by_search(d_model, multiple):
+    width = multiple
+    while 3 * d_model * width < 8 * d_model**2:
+        width += multiple
+    return width
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -1228,6 +1280,40 @@ def leak_in_numpy(owner, test):
 
 
 RIGHT_ANSWERS = [
+    ("feed_forward", "slope", "by autograd", slope_by_autograd),
+    (
+        "feed_forward",
+        "slope",
+        "torch.special",
+        lambda x: (
+            torch.special.ndtr(x)
+            + x * torch.distributions.Normal(0, 1).log_prob(x).exp()
+        ),
+    ),
+    ("feed_forward", "without", "a loop", without_by_loop),
+    ("feed_forward", "without", "weights in place", without_in_place),
+    ("feed_forward", "without", "the other units", without_fewer),
+    ("feed_forward", "without", "subtracted", without_by_sum),
+    ("feed_forward", "merged", "by rows", merged_by_rows),
+    (
+        "feed_forward",
+        "parallel",
+        "one after another, by name",
+        lambda x, attend, mlp, norm: sum(f(norm(x)) for f in (attend, mlp)) + x,
+    ),
+    ("feed_forward", "hidden", "a search", units_by_search),
+    (
+        "feed_forward",
+        "hidden",
+        "Llama's own",
+        lambda d, m: m * ((int(2 * 4 * d / 3) + m - 1) // m),
+    ),
+    (
+        "feed_forward",
+        "hidden",
+        "a float",
+        lambda d, m: float(np.ceil(8 * d / 3 / m) * m),
+    ),
     ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
     ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
     (
@@ -1477,6 +1563,101 @@ RIGHT_ANSWERS = [
 ]
 
 WRONG_ANSWERS = [
+    ("feed_forward", "slope", "Φ alone", torch.special.ndtr, "product rule x φ(x)"),
+    (
+        "feed_forward",
+        "slope",
+        "no √(2π)",
+        lambda x: torch.special.ndtr(x) + x * (-x * x / 2).exp(),
+        "√(2π) is missing",
+    ),
+    ("feed_forward", "slope", "GELU", lambda x: F.gelu(x), "its slope is asked for"),
+    ("feed_forward", "without", "bias left", without_bias_left, "not its bias"),
+    (
+        "feed_forward",
+        "without",
+        "rows of w_down",
+        lambda x, wu, bu, wd, bd, units: (
+            F.gelu(x @ wu.mT + bu) @ wd.index_fill(0, torch.tensor(units), 0.0).mT + bd
+        ),
+        "a column",
+    ),
+    (
+        "feed_forward",
+        "without",
+        "only these",
+        lambda x, wu, bu, wd, bd, units: (
+            F.gelu(x @ wu[units].mT + bu[units]) @ wd[:, units].mT + bd
+        ),
+        "other way round",
+    ),
+    (
+        "feed_forward",
+        "merged",
+        "halves swapped",
+        lambda x, wi, wd: (
+            (F.gelu(x @ wi[len(wi) // 2 :].mT) * (x @ wi[: len(wi) // 2].mT)) @ wd.mT
+        ),
+        "swapped",
+    ),
+    (
+        "feed_forward",
+        "merged",
+        "by turns",
+        lambda x, wi, wd: (F.gelu(x @ wi[::2].mT) * (x @ wi[1::2].mT)) @ wd.mT,
+        "by turns",
+    ),
+    (
+        "feed_forward",
+        "merged",
+        "SwiGLU",
+        lambda x, wi, wd: (
+            (F.silu((x @ wi.mT).chunk(2, -1)[0]) * (x @ wi.mT).chunk(2, -1)[1]) @ wd.mT
+        ),
+        "SiLU",
+    ),
+    (
+        "feed_forward",
+        "parallel",
+        "one after another",
+        lambda x, attend, mlp, norm: (h := x + attend(norm(x))) + mlp(norm(h)),
+        "after attention has written",
+    ),
+    (
+        "feed_forward",
+        "parallel",
+        "x twice",
+        lambda x, attend, mlp, norm: (x + attend(norm(x))) + (x + mlp(norm(x))),
+        "added twice",
+    ),
+    (
+        "feed_forward",
+        "parallel",
+        "the stream is normed",
+        lambda x, attend, mlp, norm: (h := norm(x)) + attend(h) + mlp(h),
+        "as it was before the norm",
+    ),
+    (
+        "feed_forward",
+        "hidden",
+        "rounded down",
+        lambda d, m: int(8 * d / 3) // m * m,
+        "rounded down",
+    ),
+    (
+        "feed_forward",
+        "hidden",
+        "four times",
+        lambda d, m: math.ceil(4 * d / m) * m,
+        "plain MLP's width",
+    ),
+    (
+        "feed_forward",
+        "hidden",
+        "nearest",
+        lambda d, m: round(8 * d / 3 / m) * m,
+        "nearest",
+    ),
     ("pretraining", "bits", "nats", lambda x, n, t: x * n / len(t.encode()), "in nats"),
     (
         "pretraining",
@@ -2157,13 +2338,6 @@ WRONG_ANSWERS = [
     ),
     ("relative_positions", "bucket", "own up to h", bucket_one_own_more, "of its own"),
     ("relative_positions", "bucket", "ceil", bucket_rounded_up, "rounded up"),
-    (
-        "feed_forward",
-        "parameters",
-        "hidden × 2/3",
-        3 * 4096 * 11008 * 2 // 3,
-        "no 2/3",
-    ),
     (
         "global_local",
         "layers",

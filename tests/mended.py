@@ -3,6 +3,7 @@
 MENDED = (
     "basics/neural-networks",
     "block/attention",
+    "block/feed-forward",
     "block/rope",
     "tokens/tokenizer-internals",
     "tokens/embeddings",

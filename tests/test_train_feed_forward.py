@@ -58,6 +58,29 @@ def test_a_third_rate_lies_beyond_the_better_one(tiny, monkeypatch, tmp_path):
     assert [cell["rate"] for cell in trace["comparison"]] == [3e-2, 1e-3]
 
 
+def test_the_longer_check_chooses_its_rate_on_validation(tiny, monkeypatch, tmp_path):
+    asked = []
+
+    def one_run(splits, expansion, gated, residual, rate, seed, split, steps):
+        asked.append((round(rate, 6), seed, split, steps))
+        return {"loss": rate + seed}
+
+    monkeypatch.setattr(study, "one_run", one_run)
+    settings = ((0, False, True), (2, True, False))
+    monkeypatch.setattr(study, "LONGER", {**study.LONGER, "settings": settings})
+    comparison = [
+        {"expansion": e, "gated": g, "residual": r, "rate": 0.01}
+        for e, g, r in settings
+    ]
+    found = study.longer(tmp_path, comparison)
+    assert list(found) == list(settings)
+    assert found[settings[0]] == pytest.approx([0.003, 1.003, 2.003])
+    tried, scored = asked[:2], asked[2:5]
+    assert {split for _, _, split, _ in tried} == {"validation"}
+    assert {seed for _, seed, _, _ in tried} == {study.TRIAL_SEED}
+    assert scored == [(0.003, seed, "test", 2000) for seed in (0, 1, 2)]
+
+
 def test_the_settings_are_what_they_are_called():
     bare = study.small_model(2, False, False, 8)
     plain, none = (study.small_model(e, False, True, 8) for e in (2, 0))

@@ -1,6 +1,7 @@
 """What is the feed-forward network worth? The recorded runs of `block/feed-forward`.
 
     python -m train.feed_forward            # everything, about 12 minutes on one core
+    python -m train.feed_forward --longer   # prints a check, about 17 minutes
     python -m train.feed_forward --help
 
 Small causal transformers on the characters of tiny Shakespeare (public domain): the
@@ -15,6 +16,8 @@ first 90 % to train, the next 5 % to choose on, the last 5 % to report.
   Each setting takes the best of three learning rates by one seed's validation loss:
   two that all settings try, and a third beyond the better one. Then five other seeds
   are trained and their test loss reported.
+- With `--longer`, which ships nothing: does the order of four settings hold after ten
+  times as many steps?
 
 Every finished run is a file under `_build/train/feed-forward/`, so a killed command
 goes on where it was.
@@ -55,6 +58,12 @@ SETTINGS = (
     ),
 )
 TARGET = (4, 64)  # expansion and width of the plain model whose size all have
+LONGER = {
+    "steps": 2000,
+    "settings": ((0, False, True), (1, False, True), (4, False, True), (4, True, True)),
+    "shares": (1.0, 0.3),  # of the rate that was best in the short runs
+    "seeds": (0, 1, 2),
+}
 CONFIG = {
     "shipped": {**SHIPPED, "rate": SHIPPED_RATE, "seed": SHIPPED_SEED, "expansion": 4},
     "comparison": SMALL,
@@ -275,11 +284,20 @@ def train(model: CharModel, ids, context, steps, rate, seed) -> list[list[float]
     return curve
 
 
-def one_run(splits, expansion, gated, residual, rate, seed, scored: str) -> dict:
+def one_run(
+    splits,
+    expansion,
+    gated,
+    residual,
+    rate,
+    seed,
+    scored: str,
+    steps: int | None = None,
+) -> dict:
     """One run of the comparison and its loss on the split `scored`."""
-    start = time.process_time()
+    start, steps = time.process_time(), steps or SMALL["steps"]
     model = small_model(expansion, gated, residual, width_of(expansion, gated), seed)
-    curve = train(model, splits["train"], SMALL["context"], SMALL["steps"], rate, seed)
+    curve = train(model, splits["train"], SMALL["context"], steps, rate, seed)
     return {
         "loss": round(loss_on(model, splits[scored], SMALL["context"]), 4),
         "curve": curve,
@@ -365,8 +383,35 @@ def study(folder: Path) -> tuple[dict, dict]:
     }
 
 
+def longer(folder: Path, comparison: list[dict]) -> dict[tuple, list[float]]:
+    """Setting -> test loss of each seed, at the rate that is better on validation."""
+    folder = folder / training.digest([CONFIG, LONGER])
+    _, splits = text_splits()
+    best = {(c["expansion"], c["gated"], c["residual"]): c["rate"] for c in comparison}
+
+    def loss(setting, rate, seed, scored):
+        key = f"{'-'.join(map(str, setting))}-{rate:g}-{seed}-{scored}"
+        job = (splits, *setting, rate, seed, scored, LONGER["steps"])
+        return training.kept(folder, key, lambda: one_run(*job))["loss"]
+
+    found = {}
+    for setting in tqdm(LONGER["settings"], desc="longer"):
+        rates = [share * best[setting] for share in LONGER["shares"]]
+        rate = min(rates, key=lambda r: loss(setting, r, TRIAL_SEED, "validation"))
+        found[setting] = [loss(setting, rate, s, "test") for s in LONGER["seeds"]]
+    return found
+
+
 def main() -> None:
-    folder = training.arguments(__doc__, NAME).folder
+    said = {"action": "store_true", "help": "the longer check, which ships nothing"}
+    options = training.arguments(__doc__, NAME, ("--longer", said))
+    folder = options.folder
+    if options.longer:
+        for setting, losses in longer(
+            folder, weights.trace(NAME)["comparison"]
+        ).items():
+            print("expansion, gated, residual", setting, "test losses", losses)
+        return
     tensors, trace = study(folder)
     comparison = trace["comparison"]
     card = {
