@@ -692,6 +692,47 @@ def units_by_search(d_model, multiple):
     return width
 
 
+# --- multi-head attention ----------------------------------------------------------------
+
+
+def shared_by_loop(x, w_q, w_k, w_v, w_o, H):
+    d, key, value = x.shape[-1] // H, x @ w_k, x @ w_v
+    heads = []
+    for h in range(H):
+        query = x @ w_q[:, h * d : (h + 1) * d]
+        shares = (query @ key.transpose(-2, -1) / math.sqrt(d)).softmax(-1)
+        heads.append(shares @ value)
+    return torch.cat(heads, -1) @ w_o
+
+
+def shared_by_repeat(x, w_q, w_k, w_v, w_o, H):
+    B, T, D = x.shape
+    query = (x @ w_q).view(B, T, H, -1).permute(0, 2, 1, 3)
+    key = (x @ w_k).unsqueeze(1).repeat(1, H, 1, 1)
+    value = (x @ w_v).unsqueeze(1).repeat(1, H, 1, 1)
+    out = F.scaled_dot_product_attention(query, key, value)
+    return out.permute(0, 2, 1, 3).reshape(B, T, D) @ w_o
+
+
+def shared_reshaped(x, w_q, w_k, w_v, w_o, H):
+    B, T, D = x.shape
+    query = (x @ w_q).reshape(B, H, T, -1)
+    out = F.scaled_dot_product_attention(query, (x @ w_k)[:, None], (x @ w_v)[:, None])
+    return out.transpose(1, 2).reshape(B, T, D) @ w_o
+
+
+def shared_without_project(x, w_q, w_k, w_v, w_o, H):
+    query = (x @ w_q).unflatten(-1, (H, -1)).transpose(1, 2)
+    scores = query @ (x @ w_k)[:, None].mT / query.shape[-1] ** 0.5
+    return (scores.softmax(-1) @ (x @ w_v)[:, None]).transpose(1, 2).flatten(2)
+
+
+def part_by_silence(heads, w_o, h):
+    alone = torch.zeros_like(heads)
+    alone[:, h] = heads[:, h]
+    return alone.transpose(1, 2).flatten(2) @ w_o
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -1280,6 +1321,28 @@ def leak_in_numpy(owner, test):
 
 
 RIGHT_ANSWERS = [
+    ("multi_head", "shared", "a loop", shared_by_loop),
+    ("multi_head", "shared", "repeated keys", shared_by_repeat),
+    ("multi_head", "part", "the others silent", part_by_silence),
+    (
+        "multi_head",
+        "part",
+        "einsum",
+        lambda heads, w_o, h: torch.einsum(
+            "btd,dD->btD", heads[:, h], w_o.unflatten(0, (heads.shape[1], -1))[h]
+        ),
+    ),
+    (
+        "multi_head",
+        "flops",
+        "product by product",
+        lambda Tq, Tk, D: sum(
+            2 * n * m * p
+            for n, m, p in [(Tq, D, D)] * 2
+            + [(Tk, D, D)] * 2
+            + [(Tq, D, Tk), (Tq, Tk, D)]
+        ),
+    ),
     ("feed_forward", "slope", "by autograd", slope_by_autograd),
     (
         "feed_forward",
@@ -1563,6 +1626,59 @@ RIGHT_ANSWERS = [
 ]
 
 WRONG_ANSWERS = [
+    ("multi_head", "shared", "a straight reshape", shared_reshaped, "straight to"),
+    ("multi_head", "shared", "no W_O", shared_without_project, "W_O is missing"),
+    (
+        "multi_head",
+        "shared",
+        "√D",
+        lambda x, q, k, v, o, H: shared_by_repeat(x, q / H**0.5, k, v, o, H),
+        "model's width D",
+    ),
+    (
+        "multi_head",
+        "part",
+        "columns",
+        lambda heads, w_o, h: heads[:, h] @ w_o.chunk(heads.shape[1], 1)[h].T,
+        "columns of W_O",
+    ),
+    (
+        "multi_head",
+        "part",
+        "all heads",
+        lambda heads, w_o, h: heads.transpose(1, 2).flatten(2) @ w_o,
+        "the whole output",
+    ),
+    (
+        "multi_head",
+        "part",
+        "without it",
+        lambda heads, w_o, h: (
+            heads.transpose(1, 2).flatten(2) @ w_o - part_by_silence(heads, w_o, h)
+        ),
+        "without head h",
+    ),
+    (
+        "multi_head",
+        "flops",
+        "self-attention",
+        lambda Tq, Tk, D: 8 * Tq * D * D + 4 * Tq * Tk * D,
+        "counted for the queries",
+    ),
+    (
+        "multi_head",
+        "flops",
+        "no additions",
+        lambda Tq, Tk, D: 2 * (Tq + Tk) * D**2 + 2 * Tq * Tk * D,
+        "these are multiplications",
+    ),
+    (
+        "multi_head",
+        "flops",
+        "three maps",
+        lambda Tq, Tk, D: 2 * (Tq + 2 * Tk) * D**2 + 4 * Tq * Tk * D,
+        "W_O is missing",
+    ),
     ("feed_forward", "slope", "Φ alone", torch.special.ndtr, "product rule x φ(x)"),
     (
         "feed_forward",

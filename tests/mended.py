@@ -4,6 +4,7 @@ MENDED = (
     "basics/neural-networks",
     "block/attention",
     "block/feed-forward",
+    "block/multi-head",
     "block/rope",
     "tokens/tokenizer-internals",
     "tokens/embeddings",

@@ -13,22 +13,15 @@ def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- multi_head: the whole layer, from its four matrices ----------------------------------
+# --- shared: one head of keys and values for all queries -----------------------------------
 
 
-def _layer(split=_split, join=_join, scale=None, mix=True):
-    """A wrong multi-head attention, made of its parts; `scale` is the power of D."""
-
-    def multi_head(x, context, w_q, w_k, w_v, w_o, H):
-        query, key, value = (
-            split(y @ w, H) for y, w in ((x, w_q), (context, w_k), (context, w_v))
-        )
-        if scale is not None:  # lib.attention divides by the root of a head's width
-            query = query * query.shape[-1] ** 0.5 / x.shape[-1] ** scale
-        joined = join(_attention(query, key, value)[0])
-        return joined @ w_o if mix else joined
-
-    return multi_head
+def _shared(x, w_q, w_k, w_v, w_o, H, split=_split, join=_join, root=None, mix=True):
+    query, key, value = split(x @ w_q, H), (x @ w_k)[:, None], (x @ w_v)[:, None]
+    if root is not None:  # lib.attention divides by the root of a head's width
+        query = query * query.shape[-1] ** 0.5 / root(x.shape[-1], H)
+    joined = join(_attention(query, key, value)[0])
+    return joined @ w_o if mix else joined
 
 
 def _reshaped(x, H):
@@ -47,128 +40,144 @@ def _joined_in_turn(x):
     return x.permute(0, 2, 3, 1).flatten(2)
 
 
-def _heads_summed(x, context, w_q, w_k, w_v, w_o, H):
-    query, key, value = (
-        _split(y @ w, H) for y, w in ((x, w_q), (context, w_k), (context, w_v))
-    )
-    averaged = _attention(query, key, value)[0].mean(1)
-    return averaged.repeat(1, 1, H) @ w_o
+def _averaged(x):
+    return x.mean(1).repeat(1, 1, x.shape[1])
 
 
-def _one_head(x, context, w_q, w_k, w_v, w_o, H):
-    return _layer()(x, context, w_q, w_k, w_v, w_o, 1)
+def _first_alone(x):
+    return x[:, :1].expand_as(x).transpose(1, 2).flatten(2)
 
 
-def _roles(order):
-    def multi_head(x, context, w_q, w_k, w_v, w_o, H):
-        given = {"x": x, "c": context}
-        made = (given[o] @ w for o, w in zip(order, (w_q, w_k, w_v), strict=True))
-        return _join(_attention(*(_split(y, H) for y in made))[0]) @ w_o
-
-    return multi_head
+def _variant(**change):
+    return lambda *case: _shared(*case, **change)
 
 
-def _transposed(x, context, w_q, w_k, w_v, w_o, H):
-    return _layer()(x, context, w_q.mT, w_k.mT, w_v.mT, w_o.mT, H)
+def _shared_case(seed: int, T: int, D: int, H: int) -> tuple:
+    w_q, w_o = (_random(D, D, seed=10 * seed + i) / 2 for i in (1, 2))
+    w_k, w_v = (_random(D, D // H, seed=10 * seed + i) / 2 for i in (3, 4))
+    return _random(2, T, D, seed=seed), w_q, w_k, w_v, w_o, H
 
 
-def _cases() -> list[tuple]:
-    """Lengths that equal (all mistakes run) and lengths that differ; H and d differ."""
-    found = []
-    for seed, (Tq, Tk, D, H) in enumerate([(6, 6, 12, 3), (4, 6, 12, 2)]):
-        x, context = _random(2, Tq, D, seed=seed), _random(2, Tk, D, seed=seed + 10)
-        four = [_random(D, D, seed=10 * seed + i + 20) / 2 for i in range(4)]
-        found.append((x, context, *four, H))
-    return found
-
-
-multi_head = Exercise(
-    correct=_layer(),
+shared = Exercise(
+    correct=_shared,
     mistakes={
-        "this is reshaped straight to (B, H, T, d): the shape is right, but a head then "
-        "holds all features of some tokens; split D into (H, d), then swap T and "
-        "H": _layer(split=_reshaped),
-        "the features are dealt out in turn: head 0 has to hold the first d features "
-        "(split D into (H, d), not (d, H))": _layer(split=_dealt),
+        "the queries are reshaped straight to (B, H, T, d): the shape is right, but a "
+        "head then holds all features of some tokens; split D into (H, d), then swap T "
+        "and H": _variant(split=_reshaped),
+        "the features of the queries are dealt out in turn: head 0 has to hold the "
+        "first d (split D into (H, d), not (d, H))": _variant(split=_dealt),
         "the heads are joined without swapping the axes back: from (B, H, T, d) swap H "
-        "and T first, then flatten (H, d)": _layer(join=_joined_without_swap),
+        "and T first, then flatten (H, d)": _variant(join=_joined_without_swap),
         "the heads are joined in the wrong order, as (d, H): the d features of a head "
-        "stay together, so flatten (H, d)": _layer(join=_joined_in_turn),
+        "stay together, so flatten (H, d)": _variant(join=_joined_in_turn),
         "the heads are averaged: they are joined, end to end, and keep their own "
-        "features": _heads_summed,
-        "W_O is missing: the heads stand side by side, and nothing mixes them": _layer(
-            mix=False
+        "features": _variant(join=_averaged),
+        "the first head is used H times: keys and values are shared, the queries are "
+        "not": _variant(join=_first_alone),
+        "W_O is missing: the heads stand side by side, and nothing mixes them": (
+            _variant(mix=False)
         ),
         "the scores are divided by the root of the model's width D: the width of a "
-        "head, d, is what is summed over": _layer(scale=0.5),
-        "the scores are divided by the model's width D: take √d, the root of a head's "
-        "width": _layer(scale=1),
-        "the scores are not scaled: divide them by √d": _layer(scale=0),
-        "this is one head of full width: split into H heads before you "
-        "attend": _one_head,
-        "the context is not used: keys and values are made from it": _roles("xxx"),
-        "query and context are swapped: the queries are made from x": _roles("cxx"),
-        "the matrices are transposed: here a token is a row, so it is x @ w": _transposed,
+        "head, d, is what is summed over": _variant(root=lambda D, H: D**0.5),
+        "the scores are divided by d: take its root": _variant(root=lambda D, H: D / H),
+        "the scores are not scaled: divide them by √d": _variant(root=lambda D, H: 1),
+        "keys and values are swapped: keys meet the queries, values are handed over": (
+            lambda x, q, k, v, o, H: _shared(x, q, v, k, o, H)
+        ),
     },
-    cases=_cases(),
+    cases=[_shared_case(0, 6, 12, 3), _shared_case(1, 5, 8, 2)],
 )
 
 
-# --- join: (B, H, T, d) -> (B, T, D) ------------------------------------------------------
+# --- part: what one head adds to the output -----------------------------------------------
 
-join = Exercise(
-    correct=_join,
+
+def _part(heads, w_o, h):
+    d = heads.shape[-1]
+    return heads[:, h] @ w_o[h * d : (h + 1) * d]
+
+
+part = Exercise(
+    correct=_part,
     mistakes={
-        "this is reshaped straight to (B, T, D): the shape is right, but a token then "
-        "gets what other tokens collected; swap H and T first": _joined_without_swap,
-        "the features of the heads are interleaved, (d, H): the d features of head 0 "
-        "come first, then those of head 1": _joined_in_turn,
-        "the heads come in reverse order: head 0 comes first": lambda x: _join(
-            x.flip(1)
+        "these are columns of W_O: a column makes an output feature, a row reads a "
+        "joined feature, so head h has rows": lambda heads, w_o, h: (
+            heads[:, h] @ w_o[:, h * heads.shape[-1] : (h + 1) * heads.shape[-1]].mT
         ),
-        "the heads are added up: they stand side by side, and the width is H · "
-        "d": lambda x: x.sum(1),
-        "the heads are averaged: they stand side by side, and the width is H · "
-        "d": lambda x: x.mean(1),
-        "the axes are (B, T, H, d): flatten the last two": lambda x: x.transpose(1, 2),
+        "these rows are dealt out in turn: the d rows of a head stand together": (
+            lambda heads, w_o, h: heads[:, h] @ w_o[h :: heads.shape[1]]
+        ),
+        "these are the rows of head 0": lambda heads, w_o, h: (
+            heads[:, h] @ w_o[: heads.shape[-1]]
+        ),
+        "these are the rows of the head after it: heads count from 0": (
+            lambda heads, w_o, h: (
+                heads[:, h]
+                @ w_o.roll(-heads.shape[-1], 0)[
+                    h * heads.shape[-1] : (h + 1) * heads.shape[-1]
+                ]
+            )
+        ),
+        "this is the whole output, the sum over all heads": lambda heads, w_o, h: (
+            _join(heads) @ w_o
+        ),
+        "this is the output without head h: its own part is asked for": (
+            lambda heads, w_o, h: _join(heads) @ w_o - _part(heads, w_o, h)
+        ),
+        "this is the head before W_O, (B, T, d): its part of the output is (B, T, D)": (
+            lambda heads, w_o, h: heads[:, h]
+        ),
+        "the part is divided by the number of heads: heads are added, not averaged": (
+            lambda heads, w_o, h: _part(heads, w_o, h) / heads.shape[1]
+        ),
     },
     cases=[
-        (torch.arange(48.0).view(2, 2, 3, 4),),
-        (torch.arange(60.0).view(1, 3, 4, 5),),
+        (_random(2, 3, 5, 4, seed=60), _random(12, 12, seed=61), 1),
+        (_random(1, 4, 3, 2, seed=62), _random(8, 8, seed=63), 2),
     ],
 )
 
 
-# --- flops: of the matrix products of one layer -------------------------------------------
+# --- flops: of the matrix products of a layer that reads another sequence -----------------
 
 
-def _flops(T, D, H):
-    return 8 * T * D**2 + 4 * T**2 * D
+def _flops(Tq, Tk, D):
+    return 4 * Tq * D**2 + 4 * Tk * D**2 + 4 * Tq * Tk * D
 
 
 flops = Exercise(
     correct=_flops,
     mistakes={
         "these are multiplications: each goes with an addition, so a product of (n, m) "
-        "and (m, p) takes 2 n m p": lambda T, D, H: _flops(T, D, H) // 2,
-        "too many by the heads: each head is only D / H wide, so all heads together cost "
-        "what one of full width costs": lambda T, D, H: H * _flops(T, D, H),
-        "the maps of T × T are counted H times at full width: a head sums over D / H "
-        "features": lambda T, D, H: 8 * T * D**2 + 4 * H * T**2 * D,
-        "too few by the heads: there are H of them, each D / H wide": lambda T, D, H: (
-            8 * T * D**2 // H + 4 * T**2 * D // H
+        "and (m, p) takes 2 n m p": lambda Tq, Tk, D: _flops(Tq, Tk, D) // 2,
+        "all four maps are counted for the queries: keys and values are made from the "
+        "Tk tokens of the context": lambda Tq, Tk, D: 8 * Tq * D**2 + 4 * Tq * Tk * D,
+        "all four maps are counted for the context: queries and output have Tq tokens": (
+            lambda Tq, Tk, D: 8 * Tk * D**2 + 4 * Tq * Tk * D
         ),
-        "W_O is missing: there are four maps of D × D": lambda T, D, H: (
-            6 * T * D**2 + 4 * T**2 * D
+        "this is self-attention of Tq tokens: keys and values have Tk": (
+            lambda Tq, Tk, D: _flops(Tq, Tq, D)
         ),
-        "only the four maps are counted: scores and weighted sums are products, "
-        "too": lambda T, D, H: 8 * T * D**2,
-        "only the scores are counted: weights @ value costs as much": lambda T, D, H: (
-            8 * T * D**2 + 2 * T**2 * D
+        "this is self-attention of Tk tokens: the queries have Tq": (
+            lambda Tq, Tk, D: _flops(Tk, Tk, D)
         ),
-        "the four maps are missing: 2 T D² each": lambda T, D, H: 4 * T**2 * D,
+        "this is self-attention of both sequences joined": lambda Tq, Tk, D: _flops(
+            Tq + Tk, Tq + Tk, D
+        ),
+        "the output map is counted for the context: W_O acts on the Tq tokens of the "
+        "output": lambda Tq, Tk, D: (2 * Tq + 6 * Tk) * D**2 + 4 * Tq * Tk * D,
+        "W_O is missing: it acts on the Tq tokens of the output": lambda Tq, Tk, D: (
+            (2 * Tq + 4 * Tk) * D**2 + 4 * Tq * Tk * D
+        ),
+        "only the four maps are counted: scores and weighted sums are products, too": (
+            lambda Tq, Tk, D: 4 * (Tq + Tk) * D**2
+        ),
+        "only the scores are counted: weights @ value costs as much": lambda Tq, Tk, D: (
+            4 * (Tq + Tk) * D**2 + 2 * Tq * Tk * D
+        ),
+        "the four maps are missing: 2 T D² each": lambda Tq, Tk, D: 4 * Tq * Tk * D,
     },
-    cases=[(10, 64, 4), (512, 256, 8), (7, 24, 3)],
+    cases=[(10, 25, 64), (512, 128, 256), (1, 300, 24)],
 )
 
 
