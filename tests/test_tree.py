@@ -1,10 +1,11 @@
 """A beam search as a tree: its frames, its nodes and lanes, and its still."""
 
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from lib.figures import tree as module
-from lib.figures.tree import COLOURS, tree
+from lib.figures.tree import COLOURS, still, tree
 
 RECORD = [
     [(("the",), -0.9, "kept"), (("a",), -1.1, "kept"), (("rain",), -1.3, "dropped")],
@@ -94,3 +95,15 @@ def test_the_still_marks_what_was_kept_and_what_was_best(axes):
     weights = [(t.get_weight(), t.get_alpha()) for t in axes.texts[::2]]
     assert weights[3] == ("normal", 0.6)
     assert set(weights[:3] + weights[4:]) == {("bold", 1)}
+
+
+def test_a_still_beside_others_is_the_last_frame(axes):
+    _, (ax, _) = plt.subplots(1, 2)
+    still(ax, RECORD, BEST, "two beams", start="start")
+
+    def told(axes):
+        lines = [(line.get_xydata().tolist(), line.get_color()) for line in axes.lines]
+        return lines, [(t.get_position(), t.get_text()) for t in axes.texts]
+
+    assert told(ax) == told(axes) and len(ax.lines) == 6
+    assert ax.get_title() == "two beams" and not ax.axison

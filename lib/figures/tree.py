@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from lib.figures.element import Element
 from lib.figures.pictures import png
@@ -27,6 +27,29 @@ def tree(
     with two digits), and their fate, "kept", "dropped" or "ended"; `best` are the words
     of the result, marked in the last frame. `wide` is the width of a word in pixels.
     """
+    labels, nodes = _grown(steps, best, start)
+    data = {"name": "Beam search", "alt": alt, "colours": COLOURS, "fps": FPS}
+    data |= {"labels": labels, "nodes": nodes, "wide": wide}
+    lanes, depth = _size(nodes)
+    figure, ax = plt.subplots(figsize=(depth * wide / 90, 0.3 * lanes + 0.6))
+    _draw_tree(ax, nodes, labels[-1])
+    return Element("tree", data, png(figure))
+
+
+def still(
+    ax: Axes,
+    steps: Sequence[Sequence[tuple[tuple[str, ...], float, str]]],
+    best: tuple[str, ...],
+    title: str,
+    *,
+    start: str = "start",
+) -> None:
+    """The last frame of `tree`, to stand beside others in one figure."""
+    _draw_tree(ax, _grown(steps, best, start)[1], title)
+
+
+def _grown(steps, best: tuple[str, ...], start: str) -> tuple[list[str], list[dict]]:
+    """The label of each frame, and each node with its state in each frame."""
     fates = {"kept": "k", "dropped": "d", "ended": "e"}
     labels = ["the start"]
     born, fate, value = {(): 0}, {(): "k"}, {(): ""}
@@ -51,9 +74,7 @@ def tree(
         node = {"text": words[-1] if words else start, "value": value[words]}
         node |= {"depth": len(words), "lane": lane, "states": "".join(states)}
         nodes.append(node | {"parent": index[words[:-1]] if words else -1})
-    data = {"name": "Beam search", "alt": alt, "colours": COLOURS, "fps": FPS}
-    data |= {"labels": labels, "nodes": nodes, "wide": wide}
-    return Element("tree", data, png(_draw_tree(nodes, wide, labels[-1])))
+    return labels, nodes
 
 
 def _leaves_first(born: dict) -> dict[tuple, float]:
@@ -77,9 +98,12 @@ def _leaves_first(born: dict) -> dict[tuple, float]:
     return {words: lanes[words] for words in born}
 
 
-def _draw_tree(nodes: list[dict], wide: int, title: str) -> Figure:
-    lanes, depth = max(n["lane"] for n in nodes) + 1, max(n["depth"] for n in nodes) + 1
-    figure, ax = plt.subplots(figsize=(depth * wide / 90, 0.3 * lanes + 0.6))
+def _size(nodes: list[dict]) -> tuple[float, int]:
+    return max(n["lane"] for n in nodes) + 1, max(n["depth"] for n in nodes) + 1
+
+
+def _draw_tree(ax: Axes, nodes: list[dict], title: str) -> None:
+    lanes, depth = _size(nodes)
     for node in nodes:
         look = {"k": (1, 1.5, "-"), "e": (1, 1.5, "-"), "b": (1, 3, "-")}
         ink, width, line = look.get(node["states"][-1], (0.6, 1, ":"))
@@ -100,4 +124,3 @@ def _draw_tree(nodes: list[dict], wide: int, title: str) -> Figure:
         ax.text(at, node["lane"], node["value"], ha="right", va="center", alpha=ink)
     ax.set(xlim=(-0.05, depth), ylim=(lanes - 0.5, -0.6), title=title)
     ax.axis("off")
-    return figure
