@@ -262,8 +262,11 @@ def trained(config, setting, steps, seed, *, looks, processor, splits, folder):
 
 
 @torch.no_grad()
-def translate(model, processor, sentences, beams: int = 1, size: int = 50):
-    """Translations, and the log-probability of each. One beam is greedy search."""
+def translate(model, processor, sentences, beams: int = 1, size: int = 50, search=None):
+    """Translations, and the log-probability of each. One beam is greedy search.
+
+    `search(step, begin, room) -> ids` takes the place of both.
+    """
     sources = processor.encode(list(sentences), add_eos=True)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list = [None] * len(sources)
@@ -272,7 +275,9 @@ def translate(model, processor, sentences, beams: int = 1, size: int = 50):
         source = pad([sources[i] for i in chosen])  # (B, Ts)
         begin = torch.full((len(chosen), 1), BOS)
         room = 2 * source.shape[1] + 5  # what a translation may take, in tokens
-        if beams == 1:
+        if search is not None:
+            ids = search(model.step(source), begin, room)
+        elif beams == 1:
             ids = decoding.greedy(model.step(source), begin, room, eos=EOS, pad=PAD)
         else:
             step = model.step(source)
