@@ -9,7 +9,7 @@ import heapq
 import itertools
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from fractions import Fraction
 
 import numpy as np
@@ -162,16 +162,18 @@ def join_by_logaddexp(o1, l1, o2, l2):
 # --- decoding ----------------------------------------------------------------------------
 
 
-def nucleus_by_search(shares, p):
-    values, order = shares.sort(descending=True)
-    n = int(torch.searchsorted(values.cumsum(0), p)) + 1
+def typical_by_search(shares, p):
+    surprise = -shares.log()
+    order = (surprise - (shares * surprise).sum()).abs().argsort()
+    n = int(torch.searchsorted(shares[order].cumsum(0), p)) + 1
     found = torch.zeros_like(shares)
-    found[order[:n]] = values[:n] / values[:n].sum()
+    found[order[:n]] = shares[order[:n]] / shares[order[:n]].sum()
     return found
 
 
-def nucleus_by_loop(shares, p):
-    order = sorted(range(len(shares)), key=lambda i: -shares[i])
+def typical_by_loop(shares, p):
+    entropy = sum(-x * math.log(x) for x in shares.tolist())
+    order = sorted(range(len(shares)), key=lambda i: abs(entropy + shares[i].log()))
     kept, total = [], 0.0
     while total < p:
         kept.append(order.pop(0))
@@ -179,10 +181,20 @@ def nucleus_by_loop(shares, p):
     return [shares[i] / total if i in kept else 0.0 for i in range(len(shares))]
 
 
-def nucleus_one_more(shares, p):
-    values, order = shares.sort(descending=True)
+def typical_one_more(shares, p):
+    order = (shares.log() - (shares * shares.log()).sum()).abs().argsort()
+    values = shares[order]
     before = values.cumsum(0) - values
     kept = torch.zeros_like(shares).scatter(0, order, values * (before <= p))
+    return kept / kept.sum()
+
+
+def typical_signed(shares, p):
+    surprise = -shares.log()
+    order = (surprise - (shares * surprise).sum()).argsort()
+    values = shares[order]
+    before = values.cumsum(0) - values
+    kept = torch.zeros_like(shares).scatter(0, order, values * (before < p))
     return kept / kept.sum()
 
 
@@ -208,26 +220,32 @@ def step_token_first(scores, log_probs, K):
     return beam[token], token, total
 
 
-def penalty_by_loop(logits, ids, penalty):
-    for i in set(ids.tolist()):
-        logits[i] = logits[i] * penalty if logits[i] < 0 else logits[i] / penalty
+def frequency_by_loop(logits, ids, presence, frequency):
+    for i, n in Counter(ids.tolist()).items():
+        logits[i] -= presence + n * frequency
     return logits
 
 
-def penalty_multiplied(logits, ids, penalty):
+def frequency_by_index_add(logits, ids, presence, frequency):
+    once = logits.index_add(0, ids.unique(), -presence + torch.zeros(len(ids.unique())))
+    return once.index_add(0, ids, -frequency + torch.zeros(len(ids)))
+
+
+def frequency_by_index(logits, ids, presence, frequency):
     found = logits.clone()
-    found[ids] = logits[ids] * penalty
+    found[ids] -= presence + frequency  # a token that occurs twice is written once
     return found
 
 
-def penalty_of_all(logits, ids, penalty):
-    return torch.where(logits < 0, logits * penalty, logits / penalty)
+def tie_by_bisection(sum_a, length_a, sum_b, length_b):
+    def gap(alpha):
+        return sum_a / length_a**alpha - sum_b / length_b**alpha
 
-
-def penalty_below_one(logits, ids, penalty):
-    pushed = torch.where(logits < 1, logits * penalty, logits / penalty)
-    seen = torch.zeros_like(logits, dtype=torch.bool).index_fill(0, ids, True)
-    return torch.where(seen, pushed, logits)
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if gap(low) * gap(middle) <= 0 else (middle, high)
+    return low
 
 
 # --- pre-training ------------------------------------------------------------------------
@@ -1448,8 +1466,8 @@ RIGHT_ANSWERS = [
     ("attention_cost", "texts", "a tensor of one", torch.tensor([300.0])),
     ("attention_cost", "texts", "a tensor without axes", torch.tensor(300)),
     ("attention_cost", "texts", "a fraction", Fraction(600, 2)),
-    ("decoding", "nucleus", "searchsorted", nucleus_by_search),
-    ("decoding", "nucleus", "a loop, a list of tensors", nucleus_by_loop),
+    ("decoding", "typical", "searchsorted", typical_by_search),
+    ("decoding", "typical", "a loop, a list of tensors", typical_by_loop),
     ("decoding", "step", "a tuple", step_tuple),
     ("decoding", "step", "stacked", step_stacked),
     ("decoding", "step", "a heap, lists", step_by_heap),
@@ -1461,7 +1479,17 @@ RIGHT_ANSWERS = [
             [x.numpy() for x in step_tuple(scores, log_probs, K)]
         ),
     ),
-    ("decoding", "penalty", "a loop, in place", penalty_by_loop),
+    ("decoding", "frequency", "a loop, in place", frequency_by_loop),
+    ("decoding", "frequency", "index_add", frequency_by_index_add),
+    (
+        "decoding",
+        "tie",
+        "differences of logarithms",
+        lambda a, m, b, n: (
+            (np.log2(-b) - np.log2(-a)) / (np.log2(float(n)) - np.log2(float(m)))
+        ),
+    ),
+    ("decoding", "tie", "bisection", tie_by_bisection),
     ("pretraining", "bits", "log2", bits_by_log2),
     ("pretraining", "bits", "tensors, in steps", bits_in_steps),
     ("pretraining", "plateau", "if, elif", plateau_by_if),
@@ -2390,7 +2418,8 @@ WRONG_ANSWERS = [
         lambda p, v: len("".join(hidden(p, v))) / len(characters(p)),
         "above the line",
     ),
-    ("decoding", "nucleus", "before <= p", nucleus_one_more, "one token too many"),
+    ("decoding", "typical", "before <= p", typical_one_more, "one token too many"),
+    ("decoding", "typical", "the sign is kept", typical_signed, "this is the nucleus"),
     ("decoding", "step", "max over the beams first", step_token_first, "its best beam"),
     (
         "vit",
@@ -2464,16 +2493,34 @@ WRONG_ANSWERS = [
     ("global_local", "layers", "no end", layers_without_end, "does its loop end"),
     # once met with a message that names nothing
     ("layer_norm", "learned", "two norms a block", 6272, "two norms a block"),
-    ("decoding", "score", "no α", lambda logs, alpha: sum(logs), "whatever alpha"),
     (
         "decoding",
-        "score",
+        "frequency",
+        "written once",
+        frequency_by_index,
+        "this counts it once",
+    ),
+    (
+        "decoding",
+        "tie",
+        "no logarithm",
+        lambda a, m, b, n: (b / a) / (n / m),
+        "Take logarithms",
+    ),
+    (
+        "decoding",
+        "tie",
+        "the other way round",
+        lambda a, m, b, n: math.log(b / a) / math.log(m / n),
+        "the sign",
+    ),
+    (
+        "decoding",
+        "tie",
         "GNMT's",
-        lambda logs, alpha: sum(logs) / ((5 + len(logs)) / 6) ** alpha,
+        lambda a, m, b, n: math.log(b / a) / math.log((5 + n) / (5 + m)),
         "GNMT",
     ),
-    ("decoding", "penalty", "all multiplied", penalty_multiplied, "multiplied grows"),
-    ("decoding", "penalty", "every token", penalty_of_all, "not among `ids`"),
     (
         "vit",
         "rollout",
@@ -2551,13 +2598,6 @@ WRONG_ANSWERS = [
         "",
     ),
     # found by changing the solutions at random
-    (
-        "decoding",
-        "penalty",
-        "the border at 1",
-        penalty_below_one,
-        "",
-    ),
     (
         "global_local",
         "once",

@@ -10,6 +10,7 @@ MENDED = (
     "tokens/embeddings",
     "language/masked-lm",
     "language/reading-heads",
+    "language/decoding",
     "language/in-context",
     "vision/vlm-lens",
 )

@@ -31,7 +31,7 @@ from lib.pretrained.smollm2 import smollm2
 
 NAME = "decoding"
 NEW = 48  # tokens of a text, at most
-SHOWN = "She put the key in the"  # the page draws the logits after it
+SHOWN = "The history of the clock begins"  # the page draws the logits after it
 ROWS = 30  # openings that go through the model together
 ENDS = (0, 2)  # <|endoftext|>, <|im_end|>
 SETTINGS = {

@@ -1,59 +1,86 @@
 """The exercises of the decoding chapter: right answers, and the wrong ones we name."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from lib.exercise import Exercise
-from lib.filters import penalise as _penalise
+
+# --- typical: top-p with another order ---------------------------------------------------
 
 _SHARES = torch.tensor([0.12, 0.4, 0.03, 0.25, 0.2])
-_FLAT = torch.tensor([0.3, 0.24, 0.26, 0.2])
-_EVEN = torch.tensor([0.125, 0.5, 0.125, 0.25])  # sums without rounding
+_PEAKED = torch.tensor([0.62, 0.05, 0.17, 0.13, 0.03])
+_EVEN = torch.tensor([0.0625, 0.5, 0.1875, 0.25])  # sums without rounding
+_SURE = torch.tensor([0.93, 0.04, 0.02, 0.01])
 
 
-# --- nucleus: top-p on probabilities --------------------------------------------------
+def _entropy(shares: Tensor) -> Tensor:
+    return -(shares * shares.log()).sum()
 
 
-def _nucleus(shares: Tensor, p: float, crossing=True, share_out=True, order=True):
-    if order:
-        values, at = shares.sort(descending=True)
-    else:
-        values, at = shares, torch.arange(len(shares))
-    before = values.cumsum(0) - values
-    kept = before < p - 1e-9 if crossing else values.cumsum(0) <= p
-    found = torch.zeros_like(shares).scatter(0, at, values * kept)
+def _keep(
+    shares: Tensor,
+    distance: Tensor,
+    p: float,
+    crossing=True,
+    share_out=True,
+    spare=-1e-6,
+):
+    """The nearest ones, as many as it takes for a sum of p."""
+    order = distance.argsort(stable=True)
+    mass = shares[order]
+    before = mass.cumsum(0) - mass
+    kept = before < p + spare if crossing else mass.cumsum(0) <= p + 1e-9
+    found = torch.zeros_like(shares).scatter(0, order, mass * kept)
     return found / found.sum() if share_out else found
 
 
-def _one_more(shares: Tensor, p: float):
-    values, at = shares.sort(descending=True)
-    kept = values * (values.cumsum(0) - values <= p)
-    found = torch.zeros_like(shares).scatter(0, at, kept)
-    return found / found.sum()
+def _typical(shares: Tensor, p: float, **more) -> Tensor:
+    return _keep(shares, (-shares.log() - _entropy(shares)).abs(), p, **more)
 
 
-def _threshold(shares: Tensor, p: float):
-    found = shares * (shares >= 1 - p)
-    return found / found.sum()
+def _two_bases(shares: Tensor, p: float) -> Tensor:
+    return _keep(shares, (-shares.log() - _entropy(shares) / math.log(2)).abs(), p)
 
 
-nucleus = Exercise(
-    correct=_nucleus,
+typical = Exercise(
+    correct=_typical,
     mistakes={
+        "this is the nucleus, likeliest tokens first: here those come first whose "
+        "surprise is nearest to the entropy, above or below it, so take the difference "
+        "without its sign": lambda shares, p: _keep(shares, -shares, p),
         "the token that crosses p has to stay: the set must reach p": lambda shares, p: (
-            _nucleus(shares, p, crossing=False)
+            _typical(shares, p, crossing=False)
         ),
         "the kept probabilities do not sum to 1: divide by their sum": lambda shares, p: (
-            _nucleus(shares, p, share_out=False)
+            _typical(shares, p, share_out=False)
         ),
-        "the likeliest tokens come first: sort before you add up": lambda shares, p: (
-            _nucleus(shares, p, order=False)
+        "compare a token's surprise, −ln of its probability, with the entropy, not the "
+        "probability itself": lambda shares, p: _keep(
+            shares, (shares - _entropy(shares)).abs(), p
         ),
-        "p is no threshold for one token; it is for the sum of the kept ones": _threshold,
+        "the entropy weights each surprise by its probability; this is their plain "
+        "mean": lambda shares, p: _keep(
+            shares, (shares.log().mean() - shares.log()).abs(), p
+        ),
+        "nearest first: this begins with the tokens that are furthest from the "
+        "entropy": lambda shares, p: _keep(
+            shares, -(-shares.log() - _entropy(shares)).abs(), p
+        ),
         "one token too many where the sum is p exactly: the set has reached p, and the "
-        "smallest such set is asked for": _one_more,
+        "smallest such set is asked for": lambda shares, p: _typical(
+            shares, p, spare=1e-6
+        ),
+        "one of the two is in bits, the other in nats: use one logarithm": _two_bases,
     },
-    cases=[(_SHARES, 0.7), (_FLAT, 0.5), (_SHARES, 0.95), (_EVEN, 0.75)],
+    cases=[
+        (_SHARES, 0.42),
+        (_SHARES, 0.7),
+        (_PEAKED, 0.7),
+        (_EVEN, 0.75),
+        (_SURE, 0.5),
+    ],
 )
 
 
@@ -125,83 +152,105 @@ step = Exercise(
 )
 
 
-# --- penalty: the repetition penalty -----------------------------------------------------
+# --- frequency: a penalty that subtracts --------------------------------------------------
 
 
-def _divide_all(logits, ids, penalty):
-    found = logits.clone()
-    found[ids.unique()] /= penalty
-    return found
+def _frequency(logits, ids, presence, frequency, count=None):
+    count = torch.bincount(ids, minlength=len(logits)) if count is None else count
+    return logits - presence * (count > 0) - frequency * count
 
 
-def _each_time(logits, ids, penalty):
-    found = logits.clone()
-    for i in ids.tolist():
-        found[i] = found[i] * penalty if found[i] < 0 else found[i] / penalty
-    return found
+def _once(logits, ids, presence, frequency):
+    seen = torch.bincount(ids, minlength=len(logits)) > 0
+    return _frequency(logits, ids, presence, frequency, seen.long())
 
 
-def _multiply_all(logits, ids, penalty):
-    found = logits.clone()
-    found[ids.unique()] *= penalty
-    return found
+def _pushed(logits, ids, presence, frequency):
+    """As the repetition penalty of the page: dividing and multiplying."""
+    count = torch.bincount(ids, minlength=len(logits))
+    by = 1 + presence * (count > 0) + frequency * count
+    return torch.where(logits < 0, logits * by, logits / by)
 
 
-def _every_token(logits, ids, penalty):
-    return torch.where(logits < 0, logits * penalty, logits / penalty)
-
-
-def _subtract(logits, ids, penalty):
-    found = logits.clone()
-    found[ids.unique()] -= penalty
-    return found
-
-
-penalty = Exercise(
-    correct=lambda logits, ids, penalty: _penalise(logits[None], ids[None], penalty)[0],
+frequency = Exercise(
+    correct=_frequency,
     mistakes={
-        "a negative logit that is divided comes nearer to 0, so the token becomes "
-        "likelier: multiply there": _divide_all,
-        "a positive logit that is multiplied grows, so the token becomes likelier: "
-        "divide there": _multiply_all,
-        "tokens that are not among `ids` keep their logits": _every_token,
-        "a token that stood there twice is penalised once": _each_time,
-        "this penalty divides or multiplies; the one that subtracts is another": _subtract,
+        "each token counts as often as it occurs in `ids`; this counts it once": _once,
+        "`presence` is subtracted once from each token that occurs, not at each "
+        "occurrence": lambda logits, ids, presence, frequency: _frequency(
+            logits, ids, 0.0, presence + frequency
+        ),
+        "`presence` is for the tokens of `ids`; this subtracts it from all": (
+            lambda logits, ids, presence, frequency: (
+                _frequency(logits, ids, 0.0, frequency) - presence
+            )
+        ),
+        "this makes what occurred likelier: subtract": (
+            lambda logits, ids, presence, frequency: _frequency(
+                logits, ids, -presence, -frequency
+            )
+        ),
+        "this divides and multiplies, as the repetition penalty does; here the penalty "
+        "is subtracted": _pushed,
+        "`presence` and `frequency` are swapped": (
+            lambda logits, ids, presence, frequency: _frequency(
+                logits, ids, frequency, presence
+            )
+        ),
+        "`presence` is missing": lambda logits, ids, presence, frequency: _frequency(
+            logits, ids, 0.0, frequency
+        ),
+        "count the token itself, not its place in `ids`": (
+            lambda logits, ids, presence, frequency: _frequency(
+                logits,
+                ids,
+                presence,
+                frequency,
+                torch.bincount(torch.arange(len(ids)), minlength=len(logits)),
+            )
+        ),
     },
     cases=[
-        (torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([2, 1, 1, 0]), 1.5),
-        (torch.tensor([-0.2, 4.0, 1.0, 0.3]), torch.tensor([0, 2]), 2.0),
+        (torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([2, 1, 1]), 0.4, 0.3),
+        (torch.tensor([-0.2, 4.0, 1.0, 0.3]), torch.tensor([0, 2, 0, 0]), 0.0, 0.5),
+        (torch.tensor([1.0, 0.2, -2.0]), torch.tensor([1, 1]), 1.0, 0.25),
     ],
 )
 
 
-# --- score: what ranks finished beams -----------------------------------------------------
+# --- tie: the length penalty at which two texts change places ------------------------------
 
 
-def _score(log_probs: list[float], alpha: float) -> float:
-    return sum(log_probs) / len(log_probs) ** alpha
+def _tie(sum_a: float, length_a: int, sum_b: float, length_b: int) -> float:
+    return math.log(sum_b / sum_a) / math.log(length_b / length_a)
 
 
-score = Exercise(
-    correct=_score,
+tie = Exercise(
+    correct=_tie,
     mistakes={
-        "this is the sum whatever alpha is": lambda log_probs, alpha: sum(log_probs),
-        "this divides by ((5 + length) / 6)^alpha, the penalty of GNMT: `generate` "
-        "divides by length^alpha": lambda log_probs, alpha: (
-            sum(log_probs) / ((5 + len(log_probs)) / 6) ** alpha
+        "the sign: with this alpha the scores move apart. If both sides are ratios, the "
+        "same text stands above in both": lambda a, m, b, n: -_tie(a, m, b, n),
+        "alpha is an exponent: the ratio of the sums equals the ratio of the lengths to "
+        "the power alpha. Take logarithms": lambda a, m, b, n: (b / a) / (n / m),
+        "upside down: this is the logarithm of the lengths over that of the sums": (
+            lambda a, m, b, n: 1 / _tie(a, m, b, n)
         ),
-        "this is the mean whatever alpha is": lambda log_probs, alpha: _score(
-            log_probs, 1
+        "the logarithm of a ratio is a difference of logarithms, and this is the "
+        "difference without them": lambda a, m, b, n: (b - a) / (m - n),
+        "this is the ratio of two logarithms on each side; the logarithm of a ratio is "
+        "asked for": lambda a, m, b, n: (
+            math.log(-b) / math.log(-a) / (math.log(n) / math.log(m))
         ),
-        "this multiplies by the length: divide": lambda log_probs, alpha: (
-            sum(log_probs) * len(log_probs) ** alpha
+        "the sums need their logarithm, too": lambda a, m, b, n: (
+            b / a / math.log(n / m)
         ),
-        "alpha is an exponent of the length, not a factor": lambda log_probs, alpha: (
-            sum(log_probs) / (len(log_probs) * alpha)
+        "the lengths need their logarithm, too": (
+            lambda a, m, b, n: math.log(b / a) / (n / m)
         ),
-        "alpha belongs to the length alone, not to the sum": lambda log_probs, alpha: (
-            -(abs(sum(log_probs) / len(log_probs)) ** alpha)
+        "this uses ((5 + length) / 6)^alpha, the penalty of GNMT: `generate` divides by "
+        "length^alpha": lambda a, m, b, n: (
+            math.log(b / a) / math.log((5 + n) / (5 + m))
         ),
     },
-    cases=[([-1.0, -0.5, -2.0], 0.7), ([-0.3] * 6, 2.0), ([-2.0], 0.5)],
+    cases=[(-1.4, 3, -2.2, 4), (-6.0, 10, -7.5, 14), (-9.0, 12, -3.0, 5)],
 )
