@@ -18,7 +18,7 @@ training has; of a coloured shape at a place, and of a colour with a shape, that
 has. Retrieval: the right one among 256, both ways and both languages, where captions that
 are equal are all right. Zero-shot: a picture of one object, and the captions of all 144
 combinations of six colours, six shapes and four places. Ranks and predictions are
-recorded one by one. Sizes and rate were fixed by trials with another seed.
+recorded one by one. Sizes and rate were fixed by a short trial with another seed.
 
 Every finished run is a file under `_build/train/contrastive/`, and a killed run goes on
 from its last minute.
