@@ -190,6 +190,7 @@ ROOMS = """
     tokenizers.sentencepiece
     filters decoding prompts optimisers training adapters
     lens.hooks lens.heads lens.measures lens.store
+    lens.probes lens.causal lens.lenses lens.sae
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr
     data.relations data.tasks data.scene_words data.scenes data.scene_pictures
@@ -199,7 +200,7 @@ ROOMS = """
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
-    pretrained.e5 pretrained.dinov2
+    pretrained.e5 pretrained.e5_features pretrained.dinov2
     live.export live.element live.write live.translate live.picture live.fill live.pieces
     live.near live.publish
     lens.towers lens.extract lens.__main__
