@@ -1286,6 +1286,48 @@ def entropy_not_divided(text, logs):
     return -(chances * np.log(chances)).sum()
 
 
+def selectivity_by_loop(right, lot, types, fit):
+    met = {int(t) for t, there in zip(types, fit, strict=True) if there}
+    rows = [i for i, t in enumerate(types.tolist()) if t not in met]
+    return sum(int(right[i]) - int(lot[i]) for i in rows) / len(rows)
+
+
+def selectivity_in_numpy(right, lot, types, fit):
+    right, lot, types, fit = map(np.asarray, (right, lot, types, fit))
+    new = ~np.isin(types, types[fit])
+    return right[new].mean() - lot[new].mean()
+
+
+def restored_by_loop(clean, corrupted, patched):
+    total = sum(p - d for p, d in zip(patched, corrupted, strict=True))
+    return total / (clean.sum() - corrupted.sum())
+
+
+def restored_by_means(clean, corrupted, patched):
+    return (patched.mean(0) - corrupted.mean()) / (clean.mean() - corrupted.mean())
+
+
+def plane_by_qr(x, u, v):
+    axes = torch.linalg.qr(torch.stack((u, v), 1)).Q  # (D, 2)
+    return x - x @ axes @ axes.T
+
+
+def plane_by_least_squares(x, u, v):
+    A = torch.stack((u, v), 1)
+    return x - (A @ torch.linalg.solve(A.T @ A, A.T @ x.T)).T
+
+
+def batch_by_scatter(z, k):
+    flat = z.flatten()
+    values, at = flat.topk(k * len(z))
+    return torch.zeros_like(flat).scatter(0, at, values).view_as(z)
+
+
+def batch_by_sorting(z, k):
+    least = sorted(z.flatten().tolist())[-k * len(z)]
+    return torch.where(z < least, 0.0, z)
+
+
 def layers_by_joined(names, patterns):
     whole = re.compile("|".join(f"(?:{p})" for p in patterns))
     return [name for name in names if whole.fullmatch(name)]
@@ -1643,6 +1685,14 @@ RIGHT_ANSWERS = [
         "[lo, hi), the last with its end",
         ece_by_bins(lambda c, lo, hi: (c >= lo) & ((c < hi) | (hi == 1))),
     ),
+    ("probing", "selectivity", "a loop", selectivity_by_loop),
+    ("probing", "selectivity", "numpy", selectivity_in_numpy),
+    ("probing", "restored", "a loop", restored_by_loop),
+    ("probing", "restored", "means", restored_by_means),
+    ("probing", "plane", "qr", plane_by_qr),
+    ("probing", "plane", "least squares", plane_by_least_squares),
+    ("probing", "batch", "scatter", batch_by_scatter),
+    ("probing", "batch", "sorting", batch_by_sorting),
     ("vlm_lens", "layers", "one expression", layers_by_joined),
     ("vlm_lens", "layers", "a loop, $", layers_by_loop),
     ("vlm_lens", "grid", "cosine_similarity", grid_by_library),
@@ -2757,6 +2807,43 @@ WRONG_ANSWERS = [
         "equally likely",
         lambda text, logs: np.log(len(all_cuts(text, logs))),
         "equally likely",
+    ),
+    (
+        "probing",
+        "selectivity",
+        "not in the fit",
+        lambda right, lot, types, fit: (
+            right[~fit].float().mean() - lot[~fit].float().mean()
+        ),
+        "still count",
+    ),
+    (
+        "probing",
+        "restored",
+        "pair by pair",
+        lambda clean, corrupted, patched: torch.stack(
+            [
+                (p - d) / (c - d)
+                for c, d, p in zip(clean, corrupted, patched, strict=True)
+            ]
+        ).mean(0),
+        "mean of the pairs' shares",
+    ),
+    (
+        "probing",
+        "plane",
+        "both at once",
+        lambda x, u, v: x - torch.outer(x @ u, u) - torch.outer(x @ v, v),
+        "taken out twice",
+    ),
+    (
+        "probing",
+        "batch",
+        "row by row",
+        lambda z, k: torch.zeros_like(z).scatter(
+            1, z.topk(k, 1).indices, z.topk(k, 1).values
+        ),
+        "each state keeps k",
     ),
     (
         "vlm_lens",
