@@ -82,6 +82,21 @@ def test_a_killed_study_goes_on_to_the_same_result(splits, monkeypatch, goes_on)
     assert len(trace["run"]["step"]) == len(trace["run"]["loss"])
 
 
+def test_other_seeds_are_trained_and_scored_as_the_shipped_one(
+    splits, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "checkpoints")
+    facts = {"name": "grammar", "licence": "CC BY 4.0", "is_full": False}
+    card, tensors, trace, pieces = translation.study(splits, facts, TINY, tmp_path)
+    weights.save("translation", card, tensors, trace, {"unigram.model": pieces})
+    found = translation.again([0, 1], splits, tmp_path)
+    shipped = trace["test"]["systems"]
+    for name in ("greedy", "beam"):
+        assert found["0"][name]["BLEU"]["score"] == shipped[name]["BLEU"]["score"]
+    assert found["0"]["loss"] == trace["test"]["loss"] != found["1"]["loss"]
+    assert translation.again([1], splits, tmp_path) == {"1": found["1"]}  # kept
+
+
 def test_translations_do_not_depend_on_the_batch(processor, splits):
     torch.manual_seed(0)
     model = EncoderDecoder(**TINY["model"]).double().eval()
