@@ -1021,32 +1021,55 @@ def hidden(pieces, vocabulary):
 # --- the transformer by hand -------------------------------------------------------------
 
 
-def norm_by_autograd(dN, R):
+def packed_by_loop(sentence):
+    B, T = sentence.shape
+    mask = torch.zeros(B, 1, T, T, dtype=torch.bool)
+    for b in range(B):
+        for i in range(T):
+            for j in range(i + 1):
+                same = sentence[b, i] == sentence[b, j]
+                mask[b, 0, i, j] = same and sentence[b, j] != 0
+    return mask
+
+
+def packed_by_eq(sentence):
+    same = sentence.unsqueeze(1).eq(sentence.unsqueeze(2)) & sentence.gt(0).unsqueeze(1)
+    return torch.tril(same).unsqueeze(1)
+
+
+def scores_by_autograd(x, W, dS):
+    x, W = x.clone().requires_grad_(), W.clone().requires_grad_()
+    (x @ W @ x.mT).backward(dS)
+    return [x.grad, W.grad]
+
+
+def scores_by_einsum(x, W, dS):
+    left = torch.einsum("ij,jb,ab->ia", dS, x, W)
+    right = torch.einsum("ij,ia,ab->jb", dS, x, W)
+    return left + right, torch.einsum("ia,ij,jb->ab", x, dS, x)
+
+
+def rms_by_autograd(dN, R):
     R = R.clone().requires_grad_()
-    F.layer_norm(R, R.shape[-1:], eps=1e-5).backward(dN)
+    F.rms_norm(R, R.shape[-1:], eps=1e-5).backward(dN)
     return R.grad
 
 
-def norm_backward(dN, R, spread):
-    N = (R - R.mean(-1, keepdim=True)) / spread
-    return (
-        dN - dN.mean(-1, keepdim=True) - N * (dN * N).mean(-1, keepdim=True)
-    ) / spread
+def rms_by_jacobian(dN, R):
+    size = (R.pow(2).mean(-1) + 1e-5).sqrt()
+    rows = []
+    for g, r, s in zip(dN, R, size, strict=True):
+        jacobian = torch.eye(len(r)) / s - r[:, None] * r / (len(r) * s**3)
+        rows.append(g @ jacobian.to(g.dtype))
+    return torch.stack(rows)
 
 
-def norm_with_sums(dN, R):
-    s = (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    N = (R - R.mean(-1, keepdim=True)) / s
-    return (dN - dN.sum(-1, keepdim=True) - N * (dN * N).sum(-1, keepdim=True)) / s
+def rms_backward(dN, R, size):
+    return dN / size - R * (dN * R).mean(-1, keepdim=True) / size**3
 
 
-def norm_with_R(dN, R):
-    s = (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    return (dN - dN.mean(-1, keepdim=True) - R * (dN * R).mean(-1, keepdim=True)) / s
-
-
-def variance(R):
-    return R.var(-1, keepdim=True, unbiased=False)
+def mean_square(R):
+    return R.square().mean(-1, keepdim=True)
 
 
 # --- vision transformers -----------------------------------------------------------------
@@ -1648,31 +1671,39 @@ RIGHT_ANSWERS = [
     ("tokenizer_internals", "entropy", "all cuts", entropy_by_cuts),
     (
         "transformer_by_hand",
-        "shift",
-        "stacked",
-        lambda ids: torch.stack([ids[:, :-1], ids[:, 1:]]),
-    ),
-    ("transformer_by_hand", "shift", "a tuple", lambda ids: (ids[:, :-1], ids[:, 1:])),
-    (
-        "transformer_by_hand",
-        "product_backward",
-        "stacked",
-        lambda A, B, dY: torch.stack([dY @ B.mT, A.mT @ dY]),
-    ),
-    (
-        "transformer_by_hand",
-        "product_backward",
-        "in float64",
-        lambda A, B, dY: [dY.double() @ B.double().mT, A.double().mT @ dY.double()],
-    ),
-    ("transformer_by_hand", "norm_backward", "autograd", norm_by_autograd),
-    (
-        "transformer_by_hand",
-        "norm_backward",
-        "in float64",
-        lambda dN, R: norm_backward(
-            dN.double(), R.double(), (variance(R.double()) + 1e-5).sqrt()
+        "two_ahead",
+        "a tuple, by lengths",
+        lambda ids: (
+            ids[:, : ids.shape[1] - 2],
+            ids[:, 1 : ids.shape[1] - 1],
+            ids[:, 2:],
         ),
+    ),
+    (
+        "transformer_by_hand",
+        "two_ahead",
+        "windows",
+        lambda ids: list(ids.unfold(1, 3, 1).unbind(-1)),
+    ),
+    ("transformer_by_hand", "packed_mask", "a loop", packed_by_loop),
+    ("transformer_by_hand", "packed_mask", "eq and tril", packed_by_eq),
+    ("transformer_by_hand", "scores_backward", "autograd", scores_by_autograd),
+    ("transformer_by_hand", "scores_backward", "einsum, a tuple", scores_by_einsum),
+    (
+        "transformer_by_hand",
+        "scores_backward",
+        "stacked, in float64",
+        lambda x, W, dS: torch.stack(
+            scores_by_autograd(x.double(), W.double(), dS.double())
+        ),
+    ),
+    ("transformer_by_hand", "rms_backward", "autograd", rms_by_autograd),
+    ("transformer_by_hand", "rms_backward", "the Jacobian", rms_by_jacobian),
+    (
+        "transformer_by_hand",
+        "rms_backward",
+        "in terms of R",
+        lambda dN, R: rms_backward(dN, R, (mean_square(R) + 1e-5).sqrt()),
     ),
     ("vit", "rollout", "taking from the list", rollout_by_popping),
     ("vit", "rollout", "the list reversed", rollout_reversed),
@@ -2357,17 +2388,98 @@ WRONG_ANSWERS = [
     ),
     (
         "transformer_by_hand",
-        "norm_backward",
-        "without ε",
-        lambda dN, R: norm_backward(dN, R, variance(R).sqrt()),
-        "ε is missing",
+        "two_ahead",
+        "the page's shift",
+        lambda ids: [ids[:, :-1], ids[:, 1:]],
+        "only the next word",
     ),
     (
         "transformer_by_hand",
-        "norm_backward",
-        "σ + ε",
-        lambda dN, R: norm_backward(dN, R, variance(R).sqrt() + 1e-5),
-        "ε stands outside",
+        "two_ahead",
+        "three lengths",
+        lambda ids: (ids[:, :-1], ids[:, 1:], ids[:, 2:]),
+        "differ in length",
+    ),
+    (
+        "transformer_by_hand",
+        "two_ahead",
+        "swapped",
+        lambda ids: [ids[:, :-2], ids[:, 2:], ids[:, 1:-1]],
+        "are swapped",
+    ),
+    (
+        "transformer_by_hand",
+        "packed_mask",
+        "the page's mask",
+        lambda s: (
+            torch.ones(s.shape[1], s.shape[1]).bool().tril() & (s != 0)[:, None, None]
+        ),
+        "sentences before its own",
+    ),
+    (
+        "transformer_by_hand",
+        "packed_mask",
+        "padding forgotten",
+        lambda s: (s[:, None, :, None] == s[:, None, None, :]).tril(),
+        "0 == 0",
+    ),
+    (
+        "transformer_by_hand",
+        "packed_mask",
+        "not causal",
+        lambda s: (s[:, None, :, None] == s[:, None, None]) & (s != 0)[:, None, None],
+        "has to be causal",
+    ),
+    (
+        "transformer_by_hand",
+        "scores_backward",
+        "one use",
+        lambda x, W, dS: [dS @ x @ W.T, x.T @ dS @ x],
+        "on the right, is missing",
+    ),
+    (
+        "transformer_by_hand",
+        "scores_backward",
+        "dS as it is",
+        lambda x, W, dS: [dS @ x @ W.T + dS @ x @ W, x.T @ dS @ x],
+        "dS has to be transposed",
+    ),
+    (
+        "transformer_by_hand",
+        "scores_backward",
+        "dW transposed",
+        lambda x, W, dS: [dS @ x @ W.T + dS.T @ x @ W, (x.T @ dS @ x).T],
+        "dW is transposed",
+    ),
+    (
+        "transformer_by_hand",
+        "rms_backward",
+        "the page's rule",
+        lambda dN, R: (
+            (
+                dN
+                - dN.mean(-1, keepdim=True)
+                - (R - R.mean(-1, keepdim=True))
+                * (dN * (R - R.mean(-1, keepdim=True))).mean(-1, keepdim=True)
+                / (R.var(-1, keepdim=True, unbiased=False) + 1e-5)
+            )
+            / (R.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        ),
+        "LayerNorm's rule",
+    ),
+    (
+        "transformer_by_hand",
+        "rms_backward",
+        "ρ fixed",
+        lambda dN, R: dN / (mean_square(R) + 1e-5).sqrt(),
+        "a fixed number",
+    ),
+    (
+        "transformer_by_hand",
+        "rms_backward",
+        "without ε",
+        lambda dN, R: rms_backward(dN, R, mean_square(R).sqrt()),
+        "ε is missing",
     ),
     ("hybrid_architecture", "entries", "a formula", hybrid_formula, "in the first"),
     (
@@ -2496,17 +2608,6 @@ WRONG_ANSWERS = [
     # once met with a message of another mistake
     ("layer_norm", "learned", "two norms a block, no last", 2 * 64 * 48, "two norms"),
     (
-        "transformer_by_hand",
-        "decoder_mask",
-        "padding out as key and query",
-        lambda ids: (
-            torch.ones(ids.shape[1], ids.shape[1]).bool().tril()
-            & (ids != 0)[:, None, None]
-            & (ids != 0)[:, None, :, None]
-        ),
-        "as a query, too",
-    ),
-    (
         "sentencepiece",
         "unknown_rate",
         "bytes",
@@ -2612,22 +2713,6 @@ WRONG_ANSWERS = [
         "no spread",
         lambda d_model, spread: d_model**-0.5,
         "`spread` is missing",
-    ),
-    ("transformer_by_hand", "norm_backward", "R for N", norm_with_R, "where N belongs"),
-    ("transformer_by_hand", "norm_backward", "sums", norm_with_sums, "sums"),
-    (
-        "transformer_by_hand",
-        "product_backward",
-        "dB wrong",
-        lambda A, B, dY: [dY @ B.mT, dY @ A.mT],
-        "dA is right",
-    ),
-    (
-        "transformer_by_hand",
-        "product_backward",
-        "dA wrong",
-        lambda A, B, dY: (dY @ B, A.mT @ dY),
-        "dB is right",
     ),
     # once hidden by rounding
     (

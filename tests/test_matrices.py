@@ -68,6 +68,59 @@ def test_numbers():
     ]
 
 
+def scale(Q, W):
+    P = Q @ W.T
+    return P
+
+
+def product(x, W):
+    Q = x @ W
+    return Q
+
+
+def test_several_functions_run_one_after_another():
+    view = traceable("two", [product, scale], **given())
+    x, W = given()["x"].values, given()["W"].values
+    assert list(view.matrices) == ["x", "W", "Q", "P"]
+    assert torch.equal(view["P"].values, x @ W @ W.T)
+    with pytest.raises(TypeError, match="missing a required argument: 'Q'"):
+        traceable("two", [scale, product], **given())
+
+
+def test_a_view_goes_on_with_the_matrices_that_are_asked_for():
+    view = traceable("one", product, **given())
+    back = view.back("two", scale, changed, V=given()["x"])
+    assert list(back.matrices) == ["Q", "W", "V", "P", "C"]
+    assert torch.equal(back["C"].values, back["P"].values + given()["x"].values)
+    shown = view._repr_html_()
+    assert shown in view.folded()._repr_html_() and "<details>" not in shown
+    assert view.folded()._repr_html_().startswith("<details><summary>one</summary>")
+
+
+def changed(P, V):
+    C = P + V
+    return C
+
+
+def itself(x, context, W_Q):
+    S = x @ context.T
+    Q = x @ W_Q
+    return S, Q
+
+
+def test_what_is_given_twice_stands_once_and_what_is_learned_is_named():
+    x, W = given().values()
+    text = traceable("one", itself, x=x, context=x, W_Q=W)._repr_html_()
+    assert text.count("<table") == 4
+    assert '<table data-name="x" data-also="context" class="given">' in text
+    assert "x, context · given" in text and "W_Q · learned" in text
+    assert '<table data-name="W_Q" class="learned">' in text
+    assert '<table data-name="S"><caption>S = ' in text
+    other = matrix(x.values.clone(), ROWS, COLUMNS)  # equal, and not the same
+    text = traceable("one", itself, x=x, context=other, W_Q=W)._repr_html_()
+    assert text.count("<table") == 5
+
+
 def twice(x):
     y = x @ x.T @ x
     return y
@@ -105,6 +158,8 @@ def test_other_lines_are_refused(wrong, message):
 def test_other_arguments_are_refused():
     with pytest.raises(TypeError, match="missing a required argument: 'W'"):
         traceable("wrong", steps, x=given()["x"])
+    with pytest.raises(TypeError, match="'V' is no argument of the steps"):
+        traceable("wrong", steps, V=given()["x"], **given())
     with pytest.raises(ValueError, match=r"values: got shape \(2, 3\), wants \(1, 3\)"):
         matrix(torch.ones(2, 3), ["a"], "abc")
     bad = given() | {"W": matrix(torch.full((3, 4), torch.nan), COLUMNS, "abcd")}

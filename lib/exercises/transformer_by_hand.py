@@ -10,180 +10,225 @@ def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- shift: what the decoder reads and what it has to name --------------------------------
+# --- two_ahead: what the decoder reads, and the two words that each place names -------------
 
-
-def _shift(ids):
-    return [ids[:, :-1], ids[:, 1:]]
-
-
-shift = Exercise(
-    correct=_shift,
+two_ahead = Exercise(
+    correct=lambda ids: [ids[:, :-2], ids[:, 1:-1], ids[:, 2:]],
     mistakes={
-        "the two are swapped: the decoder reads up to the last token but one, and names "
-        "what follows": lambda ids: [ids[:, 1:], ids[:, :-1]],
-        "nothing is shifted: the decoder reads the very word that it has to "
-        "name": lambda ids: [ids, ids],
-        "the decoder reads all tokens, and there is nothing to name after the last one: "
-        "drop it": lambda ids: [ids, ids[:, 1:]],
-        "the shift runs over the batch: sentences are rows, tokens are "
-        "columns": lambda ids: [ids[:-1], ids[1:]],
-        "only one end is cut: the end mark is to be named, too": lambda ids: [
+        "the three differ in length: the last two places have no word two ahead, so the "
+        "decoder does not read them": lambda ids: [ids[:, :-1], ids[:, 1:], ids[:, 2:]],
+        "the decoder reads all tokens, and the last two places have no two words to "
+        "name": lambda ids: [ids, ids[:, 1:], ids[:, 2:]],
+        "the next word and the one after it are swapped": lambda ids: [
             ids[:, :-2],
+            ids[:, 2:],
             ids[:, 1:-1],
         ],
+        "nothing is shifted for the next word: each place names the word that it "
+        "reads": lambda ids: [ids[:, :-2], ids[:, :-2], ids[:, 1:-1]],
+        "time runs backwards: a place reads a word and names those before "
+        "it": lambda ids: [ids[:, 2:], ids[:, 1:-1], ids[:, :-2]],
+        "the shift runs over the batch: sentences are rows, tokens are "
+        "columns": lambda ids: [ids[:-2], ids[1:-1], ids[2:]],
+        "only the word two ahead is named: the next one comes first": lambda ids: [
+            ids[:, :-2],
+            ids[:, 2:],
+        ],
+        "only the next word is named, as in the page's own shift": lambda ids: [
+            ids[:, :-1],
+            ids[:, 1:],
+        ],
+        "the last place is missing: the end mark is named as well, two "
+        "ahead": lambda ids: [ids[:, :-3], ids[:, 1:-2], ids[:, 2:-1]],
     },
-    cases=[(torch.arange(1, 16).reshape(3, 5),), (torch.arange(2, 10).reshape(2, 4),)],
+    cases=[(torch.arange(1, 21).reshape(4, 5),), (torch.arange(2, 20).reshape(3, 6),)],
 )
 
 
-# --- decoder_mask: causal and without padding ----------------------------------------------
+# --- packed_mask: several sentences in one row ----------------------------------------------
 
 
-def _causal(ids):
-    T = ids.shape[1]
+def _causal(sentence):
+    T = sentence.shape[1]
     return torch.ones(T, T, dtype=torch.bool).tril()
 
 
-def _mask(ids):
-    return _causal(ids) & (ids != 0)[:, None, None]
+def _words(sentence):
+    return (sentence != 0)[:, None, None]
 
 
-decoder_mask = Exercise(
-    correct=_mask,
+def _same(sentence):
+    return (sentence[:, :, None] == sentence[:, None, :])[:, None]
+
+
+def _packed(sentence):
+    return _causal(sentence) & _same(sentence) & _words(sentence)
+
+
+packed_mask = Exercise(
+    correct=_packed,
     mistakes={
-        "padding may still be attended to: forbid it as a key, too": lambda ids: (
-            _causal(ids).expand(len(ids), 1, -1, -1)
+        "a token may still attend to the sentences before its own": lambda s: (
+            _causal(s) & _words(s)
         ),
-        "later words may still be attended to: the mask has to be causal": lambda ids: (
-            ids != 0
-        )[:, None, None].expand(-1, 1, ids.shape[1], -1),
-        "True has to mean “may attend”: yours is the other way round": lambda ids: (
-            ~_mask(ids)
+        "a token may still attend to sentences with a lower number: compare with "
+        "==": lambda s: (
+            _causal(s) & (s[:, :, None] >= s[:, None, :])[:, None] & _words(s)
+        ),
+        "padding attends to padding, since 0 == 0: take it out as a key": lambda s: (
+            _causal(s) & _same(s)
+        ),
+        "later words of the sentence may be attended to: the mask has to be "
+        "causal": lambda s: _same(s) & _words(s),
+        "True has to mean “may attend”: yours is the other way round": lambda s: (
+            ~_packed(s)
         ),
         "this is the triangle of what comes later: row = query, column = key, so keep "
-        "what is at or below the diagonal": lambda ids: (
-            _causal(ids).mT & (ids != 0)[:, None, None]
+        "what is at or below the diagonal": lambda s: (
+            _causal(s).mT & _same(s) & _words(s)
         ),
-        "padding is taken out as a query, too: only as a key it must not be there, and "
-        "what a padding query collects is never used": lambda ids: (
-            _mask(ids) & (ids != 0)[:, None, :, None]
+        "no token may attend to itself: the diagonal is missing": lambda s: (
+            _causal(s).tril(-1) & _same(s) & _words(s)
         ),
-        "padding is taken out as a query: it has to be taken out as a key, on the last "
-        "axis": lambda ids: _causal(ids) & (ids != 0)[:, None, :, None],
-        "either will do in yours: a key has to be allowed by both masks, so join them "
-        "with &": lambda ids: _causal(ids) | (ids != 0)[:, None, None],
+        "either will do in yours: all conditions have to hold, so join them "
+        "with &": lambda s: (_causal(s) | _same(s)) & _words(s),
+        "the axis of the heads is missing: (B, 1, T, T) is asked for": lambda s: (
+            _packed(s)[:, 0]
+        ),
     },
     cases=[
-        (torch.tensor([[5, 4, 3, 2, 1], [7, 8, 9, 0, 0]]),),
-        (torch.tensor([[1, 2, 0], [3, 0, 0], [1, 1, 1]]),),
-        (torch.tensor([[0, 0, 6, 5], [0, 3, 2, 1]]),),  # padding at the start
+        (torch.tensor([[1, 1, 1, 2, 2], [1, 1, 2, 0, 0]]),),
+        (torch.tensor([[1, 2, 3, 0], [1, 1, 1, 1], [7, 7, 4, 4]]),),
+        (torch.tensor([[0, 0, 5, 5], [0, 3, 3, 1]]),),  # padding at the start
     ],
 )
 
 
-# --- product_backward: dA and dB of Y = A B -------------------------------------------------
+# --- scores_backward: dx and dW of S = x W xᵀ ----------------------------------------------
 
-_a, _b, _dy = _random(4, 4, seed=0), _random(4, 4, seed=1), _random(4, 4, seed=2)
 
-product_backward = Exercise(
-    correct=lambda A, B, dY: [dY @ B.mT, A.mT @ dY],
+def _dx(x, W, dS):
+    return dS @ x @ W.mT + dS.mT @ x @ W
+
+
+def _dW(x, dS):
+    return x.mT @ dS @ x
+
+
+def _wrong_x(make):
+    """A mistake in dx alone."""
+    return lambda x, W, dS: [make(x, W, dS), _dW(x, dS)]
+
+
+def _wrong_W(make):
+    """A mistake in dW alone."""
+    return lambda x, W, dS: [_dx(x, W, dS), make(x, W, dS)]
+
+
+scores_backward = Exercise(
+    correct=lambda x, W, dS: [_dx(x, W, dS), _dW(x, dS)],
     mistakes={
-        "nothing is transposed: with matrices that are not square it would not "
-        "fit": lambda A, B, dY: [dY @ B, A @ dY],
-        "the two are swapped: return dA first": lambda A, B, dY: [A.mT @ dY, dY @ B.mT],
-        "the factors stand in the wrong order: dY stands where the product stood, "
-        "so it comes first in dA and last in dB": lambda A, B, dY: [
-            B.mT @ dY,
-            dY @ A.mT,
+        "the two are swapped: return dx first": lambda x, W, dS: [
+            _dW(x, dS),
+            _dx(x, W, dS),
         ],
-        "each gradient has its own factor in it: the gradient of A is made with B, that "
-        "of B with A": lambda A, B, dY: [dY @ A.mT, B.mT @ dY],
-        "dA is right; in dB the factors stand in the wrong order: A was on the left": (
-            lambda A, B, dY: [dY @ B.mT, dY @ A.mT]
+        "x is used twice, and the gradient of its second use, on the right, is "
+        "missing": _wrong_x(lambda x, W, dS: dS @ x @ W.mT),
+        "x is used twice, and the gradient of its first use, on the left, is "
+        "missing": _wrong_x(lambda x, W, dS: dS.mT @ x @ W),
+        "in the second use of x a row of it makes a column of S: dS has to be transposed "
+        "there": _wrong_x(lambda x, W, dS: dS @ x @ W.mT + dS @ x @ W),
+        "in the first use of x the product is x (W xᵀ): W has to be transposed in its "
+        "gradient": _wrong_x(lambda x, W, dS: dS @ x @ W + dS.mT @ x @ W),
+        "in dx the two W have changed places: transposed in the first use, as it is in "
+        "the second": _wrong_x(lambda x, W, dS: dS @ x @ W + dS.mT @ x @ W.mT),
+        "in dx nothing is transposed": _wrong_x(
+            lambda x, W, dS: dS @ x @ W + dS @ x @ W
         ),
-        "dA is right; in dB nothing is transposed": lambda A, B, dY: [
-            dY @ B.mT,
-            A @ dY,
-        ],
-        "dA is right; dB is made with A": lambda A, B, dY: [dY @ B.mT, B.mT @ dY],
-        "dB is right; in dA the factors stand in the wrong order: B was on the right": (
-            lambda A, B, dY: [B.mT @ dY, A.mT @ dY]
+        "dx is one way, doubled: the two ways are equal only where W and dS are "
+        "symmetric": _wrong_x(lambda x, W, dS: 2 * dS @ x @ W.mT),
+        "dx is the mean of the two ways: they add up": _wrong_x(
+            lambda x, W, dS: _dx(x, W, dS) / 2
         ),
-        "dB is right; in dA nothing is transposed": lambda A, B, dY: [
-            dY @ B,
-            A.mT @ dY,
-        ],
-        "dB is right; dA is made with B": lambda A, B, dY: [dY @ A.mT, A.mT @ dY],
-        "this multiplies entry by entry: each entry of A met a whole row of "
-        "B": lambda A, B, dY: [dY * B, A * dY],
+        "dx is right; dW is transposed": _wrong_W(lambda x, W, dS: x.mT @ dS.mT @ x),
+        "dx is right; in dW x and its transpose have changed places": _wrong_W(
+            lambda x, W, dS: x @ dS @ x.mT
+        ),
+        "dx is right; in dW nothing is transposed": _wrong_W(
+            lambda x, W, dS: x @ dS @ x
+        ),
+        "dx is right; dW has only one x in it: W stands between two": _wrong_W(
+            lambda x, W, dS: x.mT @ dS
+        ),
     },
-    cases=[(_a, _b, _dy)],
+    cases=[(_random(4, 4, seed=0), _random(4, 4, seed=1), _random(4, 4, seed=2))],
 )
 
 
-# --- norm_backward: through the normalisation of each row -----------------------------------
+# --- rms_backward: through RMSNorm ----------------------------------------------------------
 
 
-def _beside(variance):
-    return (variance + 1e-5).sqrt()
+def _beside(square):
+    return (square + 1e-5).sqrt()
 
 
-def _normed(R, spread=_beside):
-    deviation = spread(R.var(-1, keepdim=True, unbiased=False))
-    return (R - R.mean(-1, keepdim=True)) / deviation, deviation
+def _rms(R, size=_beside):
+    return size(R.square().mean(-1, keepdim=True))
 
 
-def _norm_backward(dN, R, mean=True, spread=True, axis=-1, divide=True, root=_beside):
-    N, deviation = _normed(R, root)
-    found = dN
-    if mean:
-        found = found - dN.mean(axis, keepdim=True)
+def _rms_backward(dN, R, mean=False, spread=True, axis=-1, divide=True, size=_beside):
+    N = R / _rms(R, size)
+    found = dN - dN.mean(-1, keepdim=True) if mean else dN
     if spread:
         found = found - N * (dN * N).mean(axis, keepdim=True)
-    return found / deviation if divide else found
+    return found / _rms(R, size) if divide else found
 
 
-norm_backward = Exercise(
-    correct=_norm_backward,
+def _layer_norm_backward(dN, R):
+    deviation = _beside(R.var(-1, keepdim=True, unbiased=False))
+    N = (R - R.mean(-1, keepdim=True)) / deviation
+    means = dN.mean(-1, keepdim=True) + N * (dN * N).mean(-1, keepdim=True)
+    return (dN - means) / deviation
+
+
+rms_backward = Exercise(
+    correct=_rms_backward,
     mistakes={
-        "the mean and the deviation are taken as fixed numbers: they move with the row, "
-        "so two terms are missing": lambda dN, R: _norm_backward(
-            dN, R, mean=False, spread=False
+        "this is LayerNorm's rule: RMSNorm takes no mean away": _layer_norm_backward,
+        "the term mean(dN) does not belong here: no mean was taken away": lambda dN, R: (
+            _rms_backward(dN, R, mean=True)
         ),
-        "the deviation moves with the row, too: the term N · mean(dN · N) is "
-        "missing": lambda dN, R: _norm_backward(dN, R, spread=False),
-        "the mean moves with the row, too: the term mean(dN) is "
-        "missing": lambda dN, R: _norm_backward(dN, R, mean=False),
-        "the means run over the tokens: a row is normalised alone, over its "
-        "features": lambda dN, R: _norm_backward(dN, R, axis=0),
-        "the division by the deviation is missing": lambda dN, R: _norm_backward(
+        "ρ is taken as a fixed number: it moves with the row, so the term "
+        "N · mean(dN · N) is missing": lambda dN, R: _rms_backward(dN, R, spread=False),
+        "the mean runs over the tokens: a row is normalised alone, over its "
+        "features": lambda dN, R: _rms_backward(dN, R, axis=0),
+        "the division by ρ is missing": lambda dN, R: _rms_backward(
             dN, R, divide=False
         ),
-        "ε is missing: it stands beside the variance": lambda dN, R: _norm_backward(
-            dN, R, root=torch.sqrt
+        "ε is missing: it stands beside the mean square": lambda dN, R: _rms_backward(
+            dN, R, size=torch.sqrt
         ),
-        "ε stands outside the root: it is √(σ² + ε), not σ + ε": lambda dN, R: (
-            _norm_backward(dN, R, root=lambda variance: variance.sqrt() + 1e-5)
+        "ε stands outside the root: it is √(mean(r²) + ε), not √mean(r²) + ε": (
+            lambda dN, R: _rms_backward(dN, R, size=lambda square: square.sqrt() + 1e-5)
         ),
-        "R stands where N belongs: the second term is N · mean(dN · N)": lambda dN, R: (
-            (dN - dN.mean(-1, keepdim=True) - R * (dN * R).mean(-1, keepdim=True))
-            / _normed(R)[1]
+        "R stands where N belongs: the term is N · mean(dN · N)": lambda dN, R: (
+            (dN - R * (dN * R).mean(-1, keepdim=True)) / _rms(R)
         ),
-        "these are sums: the two terms are means over the features": lambda dN, R: (
-            (
-                dN
-                - dN.sum(-1, keepdim=True)
-                - _normed(R)[0] * (dN * _normed(R)[0]).sum(-1, keepdim=True)
-            )
-            / _normed(R)[1]
+        "N is R / ρ, and yours has R in one of its two places": lambda dN, R: (
+            (dN - R / _rms(R) * (dN * R).mean(-1, keepdim=True)) / _rms(R)
+        ),
+        "this is a sum: the term is a mean over the features": lambda dN, R: (
+            (dN - R / _rms(R) * (dN * R / _rms(R)).sum(-1, keepdim=True)) / _rms(R)
+        ),
+        "the sign is wrong: the term is taken away": lambda dN, R: (
+            (dN + R / _rms(R) * (dN * R / _rms(R)).mean(-1, keepdim=True)) / _rms(R)
         ),
         "this is the forward pass once more: the gradient dN is not in it": lambda dN, R: (
-            _normed(R)[0]
+            R / _rms(R)
         ),
     },
     cases=[
         (_random(3, 5, seed=3), 2 * _random(3, 5, seed=4) + 1),
-        (_random(3, 5, seed=5), 3e-3 * _random(3, 5, seed=6)),  # a variance near ε
+        (_random(3, 5, seed=5), 3e-3 * _random(3, 5, seed=6)),  # a mean square near ε
     ],
 )

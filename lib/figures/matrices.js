@@ -8,11 +8,14 @@ const STYLE = `
   th { font-weight: normal; opacity: .85; padding: 0 5px; text-align: right }
   th[scope=row] { text-align: left }
   td { padding: 0 5px; text-align: right; min-width: 24px; cursor: pointer; border: solid #8885; border-width: 0 0 1px 1px }
+  td { background: var(--tint) }
   td:first-child { border: 0; cursor: default }
-  .a { background: #1b7fbd59; box-shadow: inset 0 0 0 1px #1b7fbd }
-  .b { background: #d55e0059; box-shadow: inset 0 0 0 2px #d55e00 }
-  .c { background: #009e7359; box-shadow: inset 0 0 0 3px #009e73 }
-  .me { outline: 2px solid; outline-offset: -2px; font-weight: bold }
+  .given caption, .learned caption { border-left: 8px solid #8888; padding-left: 6px }
+  .learned caption { border-color: #1b7fbd }
+  .a, .b, .c, .me { outline: 2px solid #1b7fbd; outline-offset: -2px; font-weight: bold }
+  .b { outline: 3px dashed #d55e00 }
+  .c { outline: 3px dotted #009e73 }
+  .me { outline: 3px solid currentColor }
   output { display: block; bottom: 0; font-variant-numeric: normal; min-height: 4.2em; padding: 6px 0; font-size: 14px;
     line-height: 1.4; border-top: 1px solid; overflow-wrap: anywhere }
   output.told { position: sticky }
@@ -26,16 +29,27 @@ const mean = (xs) => sum(xs) / xs.length;
 const plus = (terms) => terms.join(" + ");
 const times = (xs, ys) => plus(xs.map((x, k) => `${sign(x)} × ${sign(ys[k])}`));
 
+// Red above zero, blue below, the stronger the larger beside the largest of its table.
+function tint(cells) {
+  const most = Math.max(...cells.map((cell) => Math.abs(read(cell))));
+  for (const cell of cells) {
+    const share = read(cell) / (most || 1), hue = share < 0 ? "33 102 172" : "178 24 43";
+    cell.style.setProperty("--tint", `rgb(${hue} / ${(0.45 * Math.abs(share)).toFixed(2)})`);
+  }
+}
+
 mount(STYLE, "", (host, root) => {
   const tables = {}; // name -> rows of cells
   const list = [...host.querySelectorAll("table")];
   for (const table of list) {
     const rows = [...table.rows].slice(1);
-    tables[table.dataset.name] = {
+    const made = {
       cells: rows.map((row) => [...row.cells].slice(1)),
       rows: rows.map((row) => row.cells[0].textContent),
       columns: [...table.rows[0].cells].slice(1).map((cell) => cell.textContent),
     };
+    for (const name of [table.dataset.name, ...(table.dataset.also ?? "").split(" ")]) tables[name] = made;
+    tint(made.cells.flat());
     table.setAttribute("role", "grid");
   }
 

@@ -8,8 +8,8 @@ import ast
 import html
 import inspect
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,27 +45,51 @@ def matrix(values, rows, columns) -> Matrix:
 
 @dataclass(frozen=True)
 class Traceable:
-    """The matrices of one function, given and made; `view["Q"]` is one of them."""
+    """The matrices of a computation, given and made; `view["Q"]` is one of them.
+
+    Of those given, E and W_… are learned.
+    """
 
     title: str
     matrices: dict[str, Matrix]
     recipes: dict[str, dict]  # only of those made: op, args, by, text
+    closed: bool = False  # a page shows the title, and the rest when it is opened
 
     def __getitem__(self, name: str) -> Matrix:
         return self.matrices[name]
+
+    def folded(self) -> "Traceable":
+        return replace(self, closed=True)
+
+    def back(self, title: str, *steps: Callable, **more: Matrix) -> "Traceable":
+        """Run `steps` on those of these matrices, and of `more`, that they ask for."""
+        known = self.matrices | more
+        asked = [name for step in steps for name in inspect.signature(step).parameters]
+        return traceable(title, steps, **{n: known[n] for n in asked if n in known})
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         names = ", ".join(self.matrices)
         return {"text/html": self._repr_html_(), "text/plain": f"{self.title}: {names}"}
 
     def _repr_html_(self) -> str:
-        tables = "\n".join(map(self._table, self.matrices))
+        names: dict[int, list[str]] = {}  # a matrix that is given twice stands once
+        for name, m in self.matrices.items():
+            names.setdefault(id(m), []).append(name)
+        tables = "\n".join(self._table(*same) for same in names.values())
         label = {"role": "group", "aria_label": self.title}
-        return framed("matrices", self.recipes, tables, **label)
+        shown = framed("matrices", self.recipes, tables, **label)
+        if not self.closed:
+            return shown
+        title = html.escape(self.title)
+        return f"<details><summary>{title}</summary>{shown}</details>"
 
-    def _table(self, name: str) -> str:
+    def _table(self, name: str, *others: str) -> str:
         made = self.recipes.get(name)
-        caption = f"{name} = {made['text']}" if made else name
+        kind = "learned" if name == "E" or name.startswith("W_") else "given"
+        said = ", ".join([name, *others])
+        caption = f"{name} = {made['text']}" if made else f"{said} · {kind}"
+        marks = f' data-also="{" ".join(others)}"' if others else ""
+        marks += "" if made else f' class="{kind}"'
         m = self.matrices[name]
         head = "".join(f'<th scope="col">{html.escape(c)}' for c in m.columns)
         body = "".join(
@@ -74,7 +98,7 @@ class Traceable:
             for row, values in zip(m.rows, m.values.tolist(), strict=True)
         )
         return (
-            f'<table data-name="{name}"><caption>{html.escape(caption)}</caption>'
+            f'<table data-name="{name}"{marks}><caption>{html.escape(caption)}</caption>'
             f"<tr><td>{head}{body}</table>"
         )
 
@@ -84,8 +108,13 @@ def number(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".rstrip("0").rstrip(".").replace("-", "−")
 
 
-def traceable(title: str, steps: Callable, **given: Matrix) -> Traceable:
+def traceable(
+    title: str, steps: Callable | Sequence[Callable], **given: Matrix
+) -> Traceable:
     """Run `steps` on the matrices `given` by name, line by line, and keep each line.
+
+    Several functions run one after another; a later one also takes what those before
+    it made.
 
     A line of `steps` is `name = …` with one of: a product `A @ B`, a sum, difference or
     entry-wise product of two matrices, each also divided by a number, or a call of one of
@@ -96,26 +125,35 @@ def traceable(title: str, steps: Callable, **given: Matrix) -> Traceable:
     tap or focus an entry and shows its row, its column and the sum.
 
     Raises:
-        TypeError: `given` are not the arguments of `steps`.
+        TypeError: an argument of `steps` is missing, or one of `given` is none of them.
         ValueError: a line has another form, or NaN or infinity comes out.
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(steps))).body[0]
-    inspect.signature(steps).bind(**given)
+    steps = [steps] if callable(steps) else steps
     found, recipes = dict(given), {}
-    for line in tree.body:
-        if isinstance(line, ast.Return):
-            continue
-        if not (isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)):
-            raise ValueError(f"wants lines of the form name = …: {ast.unparse(line)}")
-        name, recipe = line.targets[0].id, _recipe(line.value)
-        code = compile(ast.Expression(line.value), "<steps>", "eval")
-        known = {n: m.values for n, m in found.items()}
-        values = eval(code, steps.__globals__, known)
-        if not torch.isfinite(values).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
-        found[name] = matrix(values, *_labels(recipe, found))
-        recipes[name] = recipe
+    signatures = [inspect.signature(part) for part in steps]
+    asked = {name for signature in signatures for name in signature.parameters}
+    if odd := [name for name in given if name not in asked]:
+        raise TypeError(f"given: {odd[0]!r} is no argument of the steps")
+    for part, signature in zip(steps, signatures, strict=True):
+        signature.bind(**{n: found[n] for n in found if n in signature.parameters})
+        tree = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+        for line in tree.body:
+            if not isinstance(line, ast.Return):
+                _run(line, found, recipes, part.__globals__)
     return Traceable(title, found, recipes)
+
+
+def _run(line: ast.stmt, found: dict, recipes: dict, world: dict) -> None:
+    """Run one line on the matrices found so far, and add what it makes."""
+    if not (isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)):
+        raise ValueError(f"wants lines of the form name = …: {ast.unparse(line)}")
+    name, recipe = line.targets[0].id, _recipe(line.value)
+    code = compile(ast.Expression(line.value), "<steps>", "eval")
+    values = eval(code, world, {n: m.values for n, m in found.items()})
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    found[name] = matrix(values, *_labels(recipe, found))
+    recipes[name] = recipe
 
 
 def _recipe(node: ast.expr) -> dict:

@@ -92,6 +92,21 @@ def test_a_product_marks_its_row_and_its_column(shown, views):
     assert "row cat of x times column q2 of W_Q" in page.locator("output").inner_text()
 
 
+def test_entries_are_tinted_by_their_sign(shown, views):
+    page = shown(views[2])
+    found = page.evaluate("""() => {
+        const root = document.querySelector("[data-element=matrices]").shadowRoot;
+        return [...root.querySelectorAll("table[data-name=W_Q] td[tabindex]")].map(
+            (c) => [c.textContent, getComputedStyle(c).backgroundColor]);
+    }""")
+    for entry, ground in found:
+        red, _, blue, alpha = map(float, re.findall(r"[\d.]+", ground))
+        value = float(entry.replace("−", "-"))
+        assert alpha == pytest.approx(0.45 * abs(value), abs=0.01)  # the largest is 1
+        assert value == 0 or (red > blue) == (value > 0)
+    assert len(found) == 16
+
+
 def test_keyboard(shown, views):
     page = shown(views[2])
     assert page.locator("[tabindex='0']").count() == 1
