@@ -6,6 +6,7 @@ MENDED = (
     "block/feed-forward",
     "block/multi-head",
     "block/rope",
+    "block/transformer-by-hand",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
     "language/masked-lm",
