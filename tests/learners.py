@@ -751,6 +751,79 @@ def part_by_silence(heads, w_o, h):
     return alone.transpose(1, 2).flatten(2) @ w_o
 
 
+# --- layer normalisation -----------------------------------------------------------------
+
+
+def group_norm_by_parts(x, weight, bias, groups, eps):
+    parts = []
+    for part in x.chunk(groups, -1):
+        centred = part - part.mean(-1, keepdim=True)
+        parts.append(centred / (centred.pow(2).mean(-1, keepdim=True) + eps) ** 0.5)
+    return torch.cat(parts, -1) * weight + bias
+
+
+def group_norm_by_torch(x, weight, bias, groups, eps):
+    flat = F.group_norm(x.reshape(-1, x.shape[-1]), groups, weight, bias, eps)
+    return flat.view_as(x)
+
+
+def group_norm_in_numpy(x, weight, bias, groups, eps):
+    parts = x.numpy().reshape(*x.shape[:-1], groups, -1)
+    parts = parts - parts.mean(-1, keepdims=True)
+    parts = parts / np.sqrt((parts**2).mean(-1, keepdims=True) + eps)
+    return parts.reshape(x.shape) * weight.numpy() + bias.numpy()
+
+
+def group_norm_by_split(x, weight, bias, groups, eps):  # parts of `groups` features
+    parts = [F.layer_norm(p, p.shape[-1:], eps=eps) for p in x.split(groups, -1)]
+    return weight * torch.cat(parts, -1) + bias
+
+
+def group_norm_of_images(x, weight, bias, groups, eps):
+    return F.group_norm(x.mT, groups, weight, bias, eps).mT
+
+
+def rms_back_by_autograd(dy, x, weight, eps):
+    x = x.clone().requires_grad_()
+    y = weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    return torch.autograd.grad(y, x, dy)[0]
+
+
+def rms_back_by_jacobian(dy, x, weight, eps):
+    D = x.shape[-1]
+    s = (x.square().sum(-1, keepdim=True) / D + eps).sqrt()
+    outer = x[..., :, None] * x[..., None, :] / D
+    jacobian = torch.eye(D) / s[..., None] - outer / s[..., None] ** 3
+    return ((dy * weight)[..., None, :] @ jacobian)[..., 0, :]
+
+
+def rms_back_as_on_the_page(dy, x, weight, eps):  # LayerNorm's, unchanged
+    centred = x - x.mean(-1, keepdim=True)
+    s = (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    normed, g = centred / s, weight * dy
+    dx = g - g.mean(-1, keepdim=True) - normed * (g * normed).mean(-1, keepdim=True)
+    return dx / s
+
+
+def rms_back_with_the_mean(dy, x, weight, eps):
+    s = (x.square().mean(-1, keepdim=True) + eps).sqrt()
+    normed, g = x / s, weight * dy
+    dx = g - g.mean(-1, keepdim=True) - normed * (g * normed).mean(-1, keepdim=True)
+    return dx / s
+
+
+def fold_in_place(W, b, weight, bias):
+    b += W @ bias
+    W *= weight
+    return W, b
+
+
+def block_in_place(x, attention, mlp, norm_1, norm_2):
+    x += attention(norm_1(x))
+    x += mlp(norm_2(x))
+    return x
+
+
 # --- global and local --------------------------------------------------------------------
 
 
@@ -1555,6 +1628,27 @@ RIGHT_ANSWERS = [
         ),
     ),
     ("decoding", "tie", "bisection", tie_by_bisection),
+    ("decoding", "penalty", "a loop, in place", penalty_by_loop),
+    ("layer_norm", "group_norm", "chunks", group_norm_by_parts),
+    ("layer_norm", "group_norm", "torch's own", group_norm_by_torch),
+    ("layer_norm", "group_norm", "numpy", group_norm_in_numpy),
+    ("layer_norm", "rms_backward", "autograd", rms_back_by_autograd),
+    ("layer_norm", "rms_backward", "the whole Jacobian", rms_back_by_jacobian),
+    ("layer_norm", "fold", "in place", fold_in_place),
+    (
+        "layer_norm",
+        "fold",
+        "a diagonal, a list",
+        lambda W, b, weight, bias: [W @ torch.diag(weight), F.linear(bias, W, b)],
+    ),
+    ("layer_norm", "block", "in place", block_in_place),
+    (
+        "layer_norm",
+        "block",
+        "nested",
+        lambda x, a, m, n1, n2: (y := x + a(n1(x))) + m(n2(y)),
+    ),
+    ("layer_norm", "learned", "a tensor of one", torch.tensor([3200.0])),
     ("pretraining", "bits", "log2", bits_by_log2),
     ("pretraining", "bits", "tensors, in steps", bits_in_steps),
     ("pretraining", "plateau", "if, elif", plateau_by_if),
@@ -2605,6 +2699,71 @@ WRONG_ANSWERS = [
         "cut short counts",
     ),
     ("global_local", "layers", "range(1, T − 1)", layers_too_few, "too soon"),
+    ("layer_norm", "group_norm", "split", group_norm_by_split, "how many groups"),
+    ("layer_norm", "group_norm", "F.group_norm", group_norm_of_images, "as for images"),
+    (
+        "layer_norm",
+        "group_norm",
+        "torch's LayerNorm",
+        lambda x, w, b, groups, eps: F.layer_norm(x, x.shape[-1:], w, b, eps),
+        "this is LayerNorm",
+    ),
+    (
+        "layer_norm",
+        "rms_backward",
+        "the page's",
+        rms_back_as_on_the_page,
+        "this is LayerNorm's gradient",
+    ),
+    (
+        "layer_norm",
+        "rms_backward",
+        "the mean of g",
+        rms_back_with_the_mean,
+        "that term comes from μ",
+    ),
+    (
+        "layer_norm",
+        "rms_backward",
+        "γ dy / s",
+        lambda dy, x, w, eps: dy * w / (x.square().mean(-1, keepdim=True) + eps).sqrt(),
+        "held fixed",
+    ),
+    (
+        "layer_norm",
+        "fold",
+        "the scaled W twice",
+        lambda W, b, w, bias: (W * w, F.linear(bias, W * w, b)),
+        "passes the scaled W",
+    ),
+    (
+        "layer_norm",
+        "fold",
+        "diagonal on the left",
+        lambda W, b, w, bias: (torch.diag(w) @ W, b + W @ bias),
+        "the rows of W",
+    ),
+    (
+        "layer_norm",
+        "block",
+        "parallel",
+        lambda x, a, m, n1, n2: x + a(n1(x)) + m(n2(x)),
+        "both branches read x",
+    ),
+    (
+        "layer_norm",
+        "block",
+        "the second from x",
+        lambda x, a, m, n1, n2: x + m(n2(x + a(n1(x)))),
+        "attention's output is lost",
+    ),
+    (
+        "layer_norm",
+        "block",
+        "Post-LN",
+        lambda x, a, m, n1, n2: n2((y := n1(x + a(x))) + m(y)),
+        "this is Post-LN",
+    ),
     # once met with a message of another mistake
     ("layer_norm", "learned", "two norms a block, no last", 2 * 64 * 48, "two norms"),
     (

@@ -81,8 +81,11 @@ def stacked(value):
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        words = any(isinstance(x, str) for x in value)  # which no tensor holds
-        return value if words else torch.stack([torch.as_tensor(x) for x in value])
+        if any(isinstance(x, str) for x in value):  # which no tensor holds
+            return value
+        parts = [torch.as_tensor(x) for x in value]
+        equal = len({part.shape for part in parts}) == 1
+        return torch.stack(parts) if equal else value
     return torch.as_tensor(value)
 
 

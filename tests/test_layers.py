@@ -436,13 +436,57 @@ def test_the_shipped_trace_is_whole_and_agrees_with_its_card():
     film = trace["film"]
     assert set(film["runs"]) == set(WIRINGS)
     for run in film["runs"].values():
-        reads = torch.tensor(run["reads"])  # (frames, blocks, bins)
-        assert reads.shape == (
+        streams = torch.tensor(run["streams"])  # (frames, blocks, bins)
+        assert streams.shape == (
             len(film["steps"]),
             len(film["blocks"]),
             len(film["edges"]) - 1,
         )
-        assert_close(reads.sum(-1), torch.ones(reads.shape[:2]), rtol=0, atol=0.01)
+        assert_close(streams.sum(-1), torch.ones(streams.shape[:2]), rtol=0, atol=0.01)
+        assert all(len(sizes) == film["depth"] + 1 for sizes in run["sizes"])
+    variants = {c["network"]: c["accuracy"] for c in trace["variants"]}
+    assert tuple(variants) == study.VARIANTS
+    assert all(len(runs) == len(study.SEEDS) for runs in variants.values())
+
+
+def test_a_variant_changes_one_thing():
+    def parts(name):
+        model = study.network(name, 5, 0)
+        norms = [getattr(block, "norm", None) for block in model.blocks]
+        down = torch.stack([block.branch.down.weight for block in model.blocks])
+        return down, [type(norm) for norm in norms], type(model.last_norm)
+
+    down, none, identity = parts("none")
+    small = down / torch.arange(1, 6)[:, None, None] ** 0.5
+    _, pre, last = parts("pre")
+    _, post, _ = parts("post")
+    bare = [nn.LayerNorm] * 5
+    wanted = {
+        "pre-bare": (down, bare, nn.LayerNorm),
+        "pre-open": (down, pre, identity),
+        "none-last": (down, none, last),
+        "none-sized": (small, none, identity),
+        "none-sized-last": (small, none, last),
+        "post-sized": (small, post, identity),
+        "post-rms": (down, [RMSNorm] * 5, identity),
+    }
+    assert tuple(wanted) == study.VARIANTS
+    for name, (weight, norms, final) in wanted.items():
+        found = parts(name)
+        assert_close(found[0], weight)
+        assert found[1:] == (norms, final), name
+    assert not list(study.network("pre-bare", 5, 0).blocks[0].norm.parameters())
+
+
+def test_the_stream_that_is_filmed():
+    model = study.network("pre", 6, 0)
+    seen = study.look(model, study.digits()[2][:50])
+    assert len(seen["sizes"]) == 7 and len(seen["streams"]) == 2  # blocks 1 and 6
+    hidden = model.blocks[0](model.stem(study.digits()[2][:50]))
+    assert seen["sizes"][1] == pytest.approx(hidden.square().mean().sqrt().item(), 0.01)
+    spread = hidden.var(0, correction=0).mean() / hidden.square().mean()
+    assert seen["apart"][0] == pytest.approx(spread.item(), abs=1e-3)
+    assert seen["affine"] == [[1, 0, 0, 0]] * 2
 
 
 def test_a_recorded_start_is_computed_again():

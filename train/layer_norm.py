@@ -1,6 +1,6 @@
 """Which deep networks train? The recorded study of the chapter `block/layer-norm`.
 
-    python -m train.layer_norm            # everything, about 35 minutes on one core
+    python -m train.layer_norm            # everything, about 40 minutes on one core
     python -m train.layer_norm --help
 
 The networks are `lib.layers.DeepMLP`: residual MLP blocks of width 64, the input 64
@@ -10,10 +10,10 @@ validate. What counts was fixed before the study's first run, after a trial of i
 settings: a run **trains** when its validation accuracy after the last step is at least
 `TRAINS`, and is **stuck** when it is below `STUCK` (chance is a tenth).
 
-Four parts: a coarse map of depth × rate (3 seeds a cell); from it the one depth and rate
+Five parts: a coarse map of depth × rate (3 seeds a cell); from it the one depth and rate
 where outcomes are least settled; there, and at the next three rates, ten fresh seeds a
-setting; and one run in each wiring whose activations are recorded step by step, with
-the gradients at the start.
+setting; one run in each wiring whose stream is recorded step by step, with the gradients
+at the start; and ten seeds of networks with one thing changed (`VARIANTS`).
 
 The runs of a setting are one batched computation (`torch.func.vmap` over the seeds). It
 equals separate runs, which `tests/test_layers.py` asserts. Every finished cell is a file
@@ -35,28 +35,39 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from lib import training, weights
-from lib.layers import WIRINGS, DeepMLP, PostNorm, PreNorm
+from lib.layers import WIRINGS, DeepMLP, LayerNorm, RMSNorm
 
 NAME = "layer-norm"
 TRAINS, STUCK = 0.90, 0.20  # validation accuracy; fixed before the study
 NETWORKS = (*WIRINGS, "zero")  # "zero": no norm, each branch starts at zero (Fixup)
+VARIANTS = (
+    "pre-bare",  # Pre-LN whose norms learn nothing: no γ and no β
+    "pre-open",  # Pre-LN without the norm before the readout
+    "none-last",  # no norm but one before the readout
+    "none-sized",  # no norm; branch k starts divided by √k: the stream grows as Pre-LN's
+    "none-sized-last",  # both of these
+    "post-sized",  # Post-LN with branches that start divided in the same way
+    "post-rms",  # RMSNorm after the sum
+)
 DEPTHS = (6, 12, 24, 48)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STEPS, BATCH, WARM_UP = 300, 64, 60  # the rate rises over WARM_UP steps, where it does
 MAP_SEEDS = (100, 101, 102)
 SEEDS = tuple(range(10))  # none of the map's
 EVERY = 25  # steps between two measurements of a run at the border
-FILM = (24, 3e-3)  # depth and rate of the recorded runs: in the map, Post-LN is stuck
+FILM = (24, 3e-3)  # depth and rate of the recorded runs and of the variants: in the
+# map, Post-LN is stuck there
 # Recorded steps: dense at first, where most happens.
 FRAMES = (*range(0, 11), *range(12, 31, 2), *range(35, 101, 5), *range(125, 301, 25))
-FRAME_BLOCKS = (2, 6, 12, 18, 24)  # block 1 reads the stem, without a norm in Post-LN
-# Bins for what a block reads: even steps of asinh(x) / ln 10, so that beyond ±1 one
-# unit is a factor of ten and a normal density still has one hump.
+FRAME_BLOCKS = (1, 6, 12, 24)
+# Bins for the stream: even steps of asinh(x) / ln 10, so that beyond ±1 one unit is a
+# factor of ten and a normal density still has one hump.
 EDGES = tuple(i / 8 for i in range(-40, 41))
 CONFIG = {
     "network": "lib.layers.DeepMLP, d_model 64, hidden 128",
     "optimiser": "Adam, betas (0.9, 0.999)",
     "networks": NETWORKS,
+    "variants": VARIANTS,
     "depths": DEPTHS,
     "rates": RATES,
     "steps": STEPS,
@@ -84,13 +95,27 @@ def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def network(name: str, depth: int, seed: int) -> DeepMLP:
-    """The network called `name` in `NETWORKS` with the weights of `seed`."""
+    """The network of this name in `NETWORKS` or `VARIANTS` with the weights of `seed`."""
+    wiring, *changes = name.split("-")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = DeepMLP("none" if name == "zero" else name, depth)
-    if name == "zero":
-        for block in model.blocks:
+        model = DeepMLP("none" if wiring == "zero" else wiring, depth)
+    width = model.readout.in_features
+    for k, block in enumerate(model.blocks, start=1):
+        if wiring == "zero":
             nn.init.zeros_(block.branch.down.weight)
+        if "sized" in changes:
+            block.branch.down.weight.data /= k**0.5
+        if "rms" in changes:
+            block.norm = RMSNorm(width)
+        if "bare" in changes:
+            block.norm = nn.LayerNorm(width, elementwise_affine=False)
+    if "bare" in changes:
+        model.last_norm = nn.LayerNorm(width, elementwise_affine=False)
+    if "open" in changes:
+        model.last_norm = nn.Identity()
+    if "last" in changes:
+        model.last_norm = LayerNorm(width)
     return model
 
 
@@ -200,34 +225,29 @@ def border(cells: dict) -> tuple[int, float]:
 
 @torch.no_grad()
 def look(model: DeepMLP, x: torch.Tensor) -> dict:
-    """What each block reads, and the size of the stream, at this moment."""
+    """The stream at this moment: its size before and after each block, its numbers."""
     edges = torch.tensor(EDGES)
-    reads, sizes, affine, apart = [], [], [], []
     hidden = model.stem(x)
+    sizes, streams, apart, affine = [hidden.square().mean().sqrt().item()], [], [], []
     for number, block in enumerate(model.blocks, start=1):
-        sizes.append(hidden.square().mean().sqrt().item())
-        read, norm = hidden, None  # what the block's branch reads, and who made it
-        if isinstance(block, PreNorm):
-            read, norm = block.norm(hidden), block.norm
-        elif isinstance(block, PostNorm) and number > 1:
-            norm = model.blocks[number - 2].norm
-        if number in FRAME_BLOCKS:
-            bent = torch.asinh(read) / math.log(10)
-            bent = bent.clamp(edges[0], edges[-1])  # the end bins take the rest
-            count = torch.histogram(bent.flatten(), edges).hist
-            reads.append([round(s, 4) for s in (count / bent.numel()).tolist()])
-            # Of the features' mean square, the part that differs between the images.
-            spread = read.var(0, correction=0).mean() / read.square().mean()
-            apart.append(round(spread.item(), 4))
-            if norm is not None:
-                gamma, beta = norm.weight, getattr(norm, "bias", torch.zeros(2))
-                stats = gamma.mean(), gamma.std(), beta.mean(), beta.std()
-                affine.append([round(s.item(), 4) for s in stats])
         hidden = block(hidden)
-    sizes.append(hidden.square().mean().sqrt().item())
+        sizes.append(hidden.square().mean().sqrt().item())
+        if number not in FRAME_BLOCKS:
+            continue
+        bent = torch.asinh(hidden) / math.log(10)
+        bent = bent.clamp(edges[0], edges[-1])  # the end bins take the rest
+        count = torch.histogram(bent.flatten(), edges).hist
+        streams.append([round(s, 4) for s in (count / bent.numel()).tolist()])
+        # Of the features' mean square, the part that differs between the images.
+        spread = hidden.var(0, correction=0).mean() / hidden.square().mean()
+        apart.append(round(spread.item(), 4))
+        if norm := getattr(block, "norm", None):
+            gamma, beta = norm.weight, getattr(norm, "bias", torch.zeros(2))
+            stats = gamma.mean(), gamma.std(), beta.mean(), beta.std()
+            affine.append([round(s.item(), 4) for s in stats])
     return {
-        "reads": reads,
-        "stream": [float(f"{s:.4g}") for s in sizes],
+        "streams": streams,
+        "sizes": [float(f"{s:.4g}") for s in sizes],
         "apart": apart,
         "affine": affine,  # by block: mean and deviation over features of γ, of β
     }
@@ -324,6 +344,10 @@ def study(folder: Path) -> dict:
         },
     )
     grid |= cells.work("map of the start at zero", grid_of(map_settings()))
+    variants = cells.work(
+        "one thing changed",
+        {f"variant-{n}": lambda n=n: measure(n, *FILM, False, SEEDS) for n in VARIANTS},
+    )
     above = [r for r in RATES if rate < r < 50 * rate]
     ten |= cells.work(f"ten seeds at depth {depth}", ten_of(depth, above, WIRINGS))
     return {
@@ -343,6 +367,11 @@ def study(folder: Path) -> dict:
             for r in (rate, *above)
             for name in (NETWORKS if r == rate else WIRINGS)
             for warm_up in (False, True)
+        ],
+        "variants": [
+            {"network": n, "depth": FILM[0], "rate": FILM[1], "warm_up": False}
+            | variants[f"variant-{n}"]
+            for n in VARIANTS
         ],
         "film": {
             "depth": FILM[0],
@@ -384,6 +413,12 @@ def main() -> None:
         "metrics": {
             "border": trace["border"],
             "runs_of_10_that_train": counts,
+            "runs_of_10_with_one_thing_changed_that_train": {
+                cell["network"]: sum(
+                    accuracy >= TRAINS for accuracy in cell["accuracy"]
+                )
+                for cell in trace["variants"]
+            },
             "slowest_run_cpu_seconds": slowest,
         },
         "licence": "MIT",

@@ -10,216 +10,209 @@ def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- layer_norm: the whole function -----------------------------------------------------
+# --- group_norm: several norms in one token ----------------------------------------------
 
 
-def _standardised(x: Tensor, eps: float, axis=-1) -> Tensor:
-    variance = x.var(axis, correction=0, keepdim=True)
+def _standardised(x: Tensor, eps: float, axis=-1, correction: int = 0) -> Tensor:
+    variance = x.var(axis, correction=correction, keepdim=True)
     return (x - x.mean(axis, keepdim=True)) / (variance + eps).sqrt()
 
 
-def _layer_norm(x, weight, bias, eps):
-    return weight * _standardised(x, eps) + bias
+def _grouped(normalise):
+    """`normalise` acts on the last axis of (..., groups, D / groups)."""
 
-
-def _over(axis):
-    return lambda x, weight, bias, eps: weight * _standardised(x, eps, axis) + bias
-
-
-def _divided_by(spread):
-    """A LayerNorm whose denominator is `spread(x, eps)`."""
-
-    def norm(x, weight, bias, eps):
-        return weight * (x - x.mean(-1, keepdim=True)) / spread(x, eps) + bias
+    def norm(x, weight, bias, groups, eps):
+        parts = normalise(x.unflatten(-1, (groups, -1)), eps)
+        return weight * parts.flatten(-2) + bias
 
     return norm
 
 
-def _variance(x: Tensor, correction: int = 0) -> Tensor:
-    return x.var(-1, correction=correction, keepdim=True)
+_group_norm = _grouped(_standardised)
 
 
-layer_norm = Exercise(
-    correct=_layer_norm,
-    mistakes={
-        "this is the unbiased variance, divided by D − 1: LayerNorm divides by D "
-        "(correction=0)": _divided_by(lambda x, e: (_variance(x, 1) + e).sqrt()),
-        "ε stands outside the root: it is √(σ² + ε), not σ + ε": _divided_by(
-            lambda x, e: _variance(x).sqrt() + e
-        ),
-        "two things: ε stands outside the root, and x.std() divides by D − 1": (
-            _divided_by(lambda x, e: _variance(x, 1).sqrt() + e)
-        ),
-        "ε is missing: a token whose features are nearly equal is blown up": (
-            _divided_by(lambda x, e: _variance(x).sqrt())
-        ),
-        "you divide by the variance: take the root of σ² + ε": _divided_by(
-            lambda x, e: _variance(x) + e
-        ),
-        "μ and σ are taken over the tokens: each token is normalised over its own "
-        "features, the last axis": _over(-2),
-        "μ and σ are taken over the batch, as BatchNorm does: each token is normalised "
-        "over its own features, the last axis": _over(0),
-        "μ and σ are taken over all tokens at once: each token has its own": _over(
-            (0, 1, 2)
-        ),
-        "one μ and σ for all tokens of a sequence: each token has its own": _over(
-            (1, 2)
-        ),
-        "γ and β are missing: scale by weight, shift by bias": (
-            lambda x, weight, bias, eps: _standardised(x, eps)
-        ),
-        "β is missing: add bias": lambda x, weight, bias, eps: (
-            weight * _standardised(x, eps)
-        ),
-        "γ is missing: multiply by weight": lambda x, weight, bias, eps: (
-            _standardised(x, eps) + bias
-        ),
-        "γ and β have changed places: weight multiplies, bias is added": (
-            lambda x, weight, bias, eps: _layer_norm(x, bias, weight, eps)
-        ),
-        "β is added before γ multiplies, so it is scaled too: β comes last": (
-            lambda x, weight, bias, eps: weight * (_standardised(x, eps) + bias)
-        ),
-        "the mean is not subtracted from x": lambda x, weight, bias, eps: (
-            weight * x / (_variance(x) + eps).sqrt() + bias
-        ),
-        "the mean is not subtracted at all: this is RMSNorm with a shift": (
-            lambda x, weight, bias, eps: (
-                weight * x / (x.square().mean(-1, keepdim=True) + eps).sqrt() + bias
-            )
-        ),
-    },
-    cases=[
-        (1 + _random(2, 3, 4, seed=0), _random(4, seed=1), _random(4, seed=2), 0.1),
-        (
-            5 + 3 * _random(3, 2, 4, seed=3),
-            _random(4, seed=4),
-            _random(4, seed=5),
-            0.02,
-        ),
-    ],
-)
+def _of_groups_as_long(x, weight, bias, groups, eps):
+    parts = _standardised(x.unflatten(-1, (-1, groups)), eps)
+    return weight * parts.flatten(-2) + bias
 
 
-# --- rms_norm ---------------------------------------------------------------------------
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    return x.square().mean(-1, keepdim=True)
+def _interleaved(x, weight, bias, groups, eps):
+    parts = _standardised(x.unflatten(-1, (-1, groups)), eps, -2)
+    return weight * parts.flatten(-2) + bias
 
 
 def _centred(x: Tensor) -> Tensor:
     return x - x.mean(-1, keepdim=True)
 
 
-def _rms_norm(x, weight, eps):
-    return weight * x / (_mean_square(x) + eps).sqrt()
+def _variance(x: Tensor, correction: int = 0) -> Tensor:
+    return x.var(-1, correction=correction, keepdim=True)
 
 
-rms_norm = Exercise(
-    correct=_rms_norm,
+def _mean_square(x: Tensor) -> Tensor:
+    return x.square().mean(-1, keepdim=True)
+
+
+group_norm = Exercise(
+    correct=_group_norm,
     mistakes={
-        "the mean is subtracted: this is LayerNorm without β; RMSNorm leaves the mean "
-        "in": lambda x, weight, eps: _rms_norm(_centred(x), weight, eps),
-        "the mean is subtracted above the line only: RMSNorm subtracts it nowhere": (
-            lambda x, weight, eps: weight * _centred(x) / (_mean_square(x) + eps).sqrt()
+        "one μ and σ for the whole token: this is LayerNorm; each group has its own": (
+            lambda x, weight, bias, groups, eps: weight * _standardised(x, eps) + bias
         ),
-        "you divide by the standard deviation: take the mean of x², from which no mean "
-        "was subtracted": lambda x, weight, eps: (
-            weight * x / (_variance(x) + eps).sqrt()
+        "these are groups of `groups` features: `groups` says how many groups there "
+        "are": _of_groups_as_long,
+        "a group takes every `groups`-th feature: it is made of neighbours": _interleaved,
+        "μ and σ run across the groups: they run over the features of one group": (
+            _grouped(lambda x, eps: _standardised(x, eps, -2))
         ),
-        "ε stands outside the root": lambda x, weight, eps: (
-            weight * x / (_mean_square(x).sqrt() + eps)
+        "μ and σ are shared by all tokens of a sequence, as for images: each token has "
+        "its own": _grouped(lambda x, eps: _standardised(x, eps, (-3, -1))),
+        "μ and σ are taken over the tokens: each token has its own": _grouped(
+            lambda x, eps: _standardised(x, eps, -3)
         ),
-        "ε is missing: a token near zero is blown up": lambda x, weight, eps: (
-            weight * x / _mean_square(x).sqrt()
+        "this is the unbiased variance: divide by the number of features of the group "
+        "(correction=0)": _grouped(lambda x, eps: _standardised(x, eps, correction=1)),
+        "ε stands outside the root: it is √(σ² + ε), not σ + ε": _grouped(
+            lambda x, eps: _centred(x) / (_variance(x).sqrt() + eps)
         ),
-        "you divide by the mean square: take its root": lambda x, weight, eps: (
-            weight * x / (_mean_square(x) + eps)
+        "ε is missing: a group whose features are nearly equal is blown up": _grouped(
+            lambda x, eps: _standardised(x, 0)
         ),
-        "you divide by the length of the token, the root of the sum of x²: take the "
-        "mean, or the result shrinks with the width": lambda x, weight, eps: (
-            weight * x / (x.square().sum(-1, keepdim=True) + eps).sqrt()
+        "you divide by the variance: take the root of σ² + ε": _grouped(
+            lambda x, eps: _centred(x) / (_variance(x) + eps)
         ),
-        "you divide by the mean of |x|: RMS is the root of the mean of x²": (
-            lambda x, weight, eps: weight * x / (x.abs().mean(-1, keepdim=True) + eps)
+        "the mean is not subtracted: this is RMSNorm in groups, with a shift": _grouped(
+            lambda x, eps: x / (_mean_square(x) + eps).sqrt()
         ),
-        "γ is missing: multiply by weight": lambda x, weight, eps: (
-            x / (_mean_square(x) + eps).sqrt()
+        "γ and β are missing: scale by weight, shift by bias": (
+            lambda x, weight, bias, groups, eps: _group_norm(x, 1, 0, groups, eps)
         ),
-        "the mean square is taken over the tokens: each token has its own, over the "
-        "last axis": lambda x, weight, eps: (
-            weight * x / (x.square().mean(-2, keepdim=True) + eps).sqrt()
+        "β is missing: add bias": lambda x, weight, bias, groups, eps: _group_norm(
+            x, weight, 0, groups, eps
         ),
-    },
-    cases=[
-        (1 + _random(2, 3, 4, seed=6), _random(4, seed=7), 0.1),
-        (5 + 3 * _random(3, 2, 4, seed=8), _random(4, seed=9), 0.02),
-    ],
-)
-
-
-# --- backward: the gradient of the input ------------------------------------------------
-
-
-def _backward_from(scaled: Tensor, x: Tensor, eps: float, mean=1, along=1) -> Tensor:
-    """`scaled` is γ · dy; `mean` and `along` switch the two correcting terms."""
-    normed = _standardised(x, eps)
-    scaled = (
-        scaled
-        - mean * scaled.mean(-1, keepdim=True)
-        - along * normed * (scaled * normed).mean(-1, keepdim=True)
-    )
-    return scaled / (_variance(x) + eps).sqrt()
-
-
-def _backward(dy, x, weight, eps):
-    return _backward_from(weight * dy, x, eps)
-
-
-backward = Exercise(
-    correct=_backward,
-    mistakes={
-        "μ and σ are held fixed: they depend on x, and that takes two more terms": (
-            lambda dy, x, weight, eps: _backward_from(weight * dy, x, eps, 0, 0)
+        "γ is missing: multiply by weight": lambda x, weight, bias, groups, eps: (
+            _group_norm(x, 1, bias, groups, eps)
         ),
-        "the term of μ is missing: subtract the mean of γ · dy": (
-            lambda dy, x, weight, eps: _backward_from(weight * dy, x, eps, 0, 1)
-        ),
-        "the term of σ is missing: subtract x̂ times the mean of γ · dy · x̂": (
-            lambda dy, x, weight, eps: _backward_from(weight * dy, x, eps, 1, 0)
-        ),
-        "the term of σ has the wrong sign": lambda dy, x, weight, eps: _backward_from(
-            weight * dy, x, eps, 1, -1
-        ),
-        "γ is missing: the gradient passes γ first": lambda dy, x, weight, eps: (
-            _backward_from(dy, x, eps)
-        ),
-        "γ comes too late: multiply dy by it before the two means are taken": (
-            lambda dy, x, weight, eps: weight * _backward_from(dy, x, eps)
-        ),
-        "1/σ is missing: large tokens have small gradients": (
-            lambda dy, x, weight, eps: (
-                _backward(dy, x, weight, eps) * (_variance(x) + eps).sqrt()
+        "γ and β have changed places: weight multiplies, bias is added": (
+            lambda x, weight, bias, groups, eps: _group_norm(
+                x, bias, weight, groups, eps
             )
         ),
-        "you multiply by σ: divide by it": lambda dy, x, weight, eps: (
-            _backward(dy, x, weight, eps) * (_variance(x) + eps)
-        ),
-        "the two means run over the tokens: they run over the features of one token": (
-            lambda dy, x, weight, eps: _backward_over_tokens(weight * dy, x, eps)
-        ),
-        "these are sums: the two terms are means over the features": (
-            lambda dy, x, weight, eps: _backward_from(
-                weight * dy, x, eps, x.shape[-1], x.shape[-1]
+        "β is added before γ multiplies, so it is scaled too: β comes last": (
+            lambda x, weight, bias, groups, eps: (
+                weight * _group_norm(x, 1, bias, groups, eps)
             )
         ),
     },
     cases=[
         (
+            1 + _random(2, 3, 12, seed=0),
+            _random(12, seed=1),
+            _random(12, seed=2),
+            3,
+            0.1,
+        ),
+        (
+            5 + 3 * _random(3, 5, 8, seed=3),
+            _random(8, seed=4),
+            _random(8, seed=5),
+            2,
+            0.02,
+        ),
+    ],
+)
+
+
+# --- rms_backward: the gradient through RMSNorm ------------------------------------------
+
+
+def _rms(x: Tensor, eps: float) -> Tensor:
+    return (_mean_square(x) + eps).sqrt()
+
+
+def _back(g: Tensor, x: Tensor, eps: float, along: float = 1, axis: int = -1) -> Tensor:
+    """`g` is γ · dy; `along` switches the term of the root."""
+    s = _rms(x, eps)
+    return (g - along * x / s * (g * x / s).mean(axis, keepdim=True)) / s
+
+
+def _rms_backward(dy, x, weight, eps):
+    return _back(weight * dy, x, eps)
+
+
+def _layer_norm_backward(dy, x, weight, eps):
+    g, normed = weight * dy, _standardised(x, eps)
+    along = normed * (g * normed).mean(-1, keepdim=True)
+    return (_centred(g) - along) / (_variance(x) + eps).sqrt()
+
+
+def _with_centred_x(dy, x, weight, eps):
+    g, normed = weight * dy, _standardised(x, eps)
+    along = normed * (g * normed).mean(-1, keepdim=True)
+    return (g - along) / (_variance(x) + eps).sqrt()
+
+
+def _raw(everywhere: bool):
+    """x itself in the place of x̂: inside the mean, or before it, too."""
+
+    def backward(dy, x, weight, eps):
+        g, s = weight * dy, _rms(x, eps)
+        before = x if everywhere else x / s
+        return (g - before * (g * x).mean(-1, keepdim=True)) / s
+
+    return backward
+
+
+rms_backward = Exercise(
+    correct=_rms_backward,
+    mistakes={
+        "this is LayerNorm's gradient: RMSNorm subtracts no mean, neither from x nor "
+        "from γ · dy": _layer_norm_backward,
+        "the mean of γ · dy is subtracted: that term comes from μ, and RMSNorm has no "
+        "μ": lambda dy, x, weight, eps: (
+            _rms_backward(dy, x, weight, eps)
+            - (weight * dy).mean(-1, keepdim=True) / _rms(x, eps)
+        ),
+        "x̂ is that of LayerNorm: here it is x over the root of its mean square": (
+            _with_centred_x
+        ),
+        "the root is held fixed: it depends on x, and that takes one more term": (
+            lambda dy, x, weight, eps: _back(weight * dy, x, eps, 0)
+        ),
+        "the term of the root has the wrong sign": lambda dy, x, weight, eps: _back(
+            weight * dy, x, eps, -1
+        ),
+        "γ is missing: the gradient passes γ first": lambda dy, x, weight, eps: _back(
+            dy, x, eps
+        ),
+        "γ comes too late: multiply dy by it before the mean is taken": (
+            lambda dy, x, weight, eps: weight * _back(dy, x, eps)
+        ),
+        "the division by the root is missing: large tokens have small gradients": (
+            lambda dy, x, weight, eps: _rms_backward(dy, x, weight, eps) * _rms(x, eps)
+        ),
+        "you multiply by the root: divide by it": lambda dy, x, weight, eps: (
+            _rms_backward(dy, x, weight, eps) * _rms(x, eps) ** 2
+        ),
+        "this is a sum: the term of the root has the mean of γ · dy · x̂": (
+            lambda dy, x, weight, eps: _back(weight * dy, x, eps, x.shape[-1])
+        ),
+        "the mean runs over the tokens: it runs over the features of one token": (
+            lambda dy, x, weight, eps: _back(weight * dy, x, eps, axis=-2)
+        ),
+        "x̂ is missing behind the mean: the term is x̂ times the mean of γ · dy · x̂": (
+            lambda dy, x, weight, eps: (
+                (weight * dy - (weight * dy * x / _rms(x, eps)).mean(-1, keepdim=True))
+                / _rms(x, eps)
+            )
+        ),
+        "x is used where x̂ belongs, in both places: x̂ is x over the root": _raw(True),
+        "x is used where x̂ belongs, inside the mean: x̂ is x over the root": _raw(False),
+    },
+    cases=[
+        (
             _random(2, 3, 4, seed=10),
-            2 * _random(2, 3, 4, seed=11),
+            1 + 2 * _random(2, 3, 4, seed=11),
             _random(4, seed=12),
             0.1,
         ),
@@ -233,39 +226,142 @@ backward = Exercise(
 )
 
 
-def _backward_over_tokens(scaled: Tensor, x: Tensor, eps: float) -> Tensor:
-    normed = _standardised(x, eps)
-    along = normed * (scaled * normed).mean(-2, keepdim=True)
-    scaled = scaled - scaled.mean(-2, keepdim=True) - along
-    return scaled / (_variance(x) + eps).sqrt()
+# --- fold: γ and β into the map behind the norm ------------------------------------------
 
 
-# --- pre_norm: where the norm goes ------------------------------------------------------
+def _fold(W, b, weight, bias):
+    return W * weight, b + W @ bias
 
 
-pre_norm = Exercise(
-    correct=lambda x, branch, norm: x + branch(norm(x)),
+fold = Exercise(
+    correct=_fold,
     mistakes={
-        "this is Post-LN: the norm stands after the sum, on the stream; in Pre-LN it "
-        "stands before the branch": lambda x, branch, norm: norm(x + branch(x)),
-        "the residual is normalised too: what is added to the branch is x itself": (
-            lambda x, branch, norm: norm(x) + branch(norm(x))
+        "γ scales the rows of W: each feature that W reads is a column": (
+            lambda W, b, weight, bias: (weight[:, None] * W, b + W @ bias)
         ),
-        "the residual is missing: add x": lambda x, branch, norm: branch(norm(x)),
-        "the norm is missing: the branch reads norm(x)": lambda x, branch, norm: (
-            x + branch(x)
+        "γ is missing: the columns of W are scaled by it": lambda W, b, weight, bias: (
+            W,
+            b + W @ bias,
         ),
-        "the norm stands on the branch's output: it belongs on its input": (
-            lambda x, branch, norm: x + norm(branch(x))
+        "you divide by γ: what read γ x̂ now reads x̂, so multiply": (
+            lambda W, b, weight, bias: (W / weight, b + W @ bias)
         ),
-        "there is a second norm, after the sum: the stream of Pre-LN is never "
-        "normalised": lambda x, branch, norm: norm(x + branch(norm(x))),
+        "β is missing: W β joins b": lambda W, b, weight, bias: (W * weight, b),
+        "β joins b as it is: it passes W first": lambda W, b, weight, bias: (
+            W * weight,
+            b + bias,
+        ),
+        "β passes the scaled W, so γ scales it, too: γ comes before β": (
+            lambda W, b, weight, bias: (W * weight, b + (W * weight) @ bias)
+        ),
+        "β passes W the wrong way round: it is W β, not β W": (
+            lambda W, b, weight, bias: (W * weight, b + bias @ W)
+        ),
+        "the map's own b is lost: W β is added to it": lambda W, b, weight, bias: (
+            W * weight,
+            W @ bias,
+        ),
+        "W is transposed: it has the shape (K, D), as in nn.Linear": (
+            lambda W, b, weight, bias: (W.mT * weight, b + W.mT @ bias)
+        ),
+        "two results are asked for: the new matrix and the new bias": (
+            lambda W, b, weight, bias: W * weight
+        ),
+        "the two have changed places: the matrix comes first": (
+            lambda W, b, weight, bias: (b + W @ bias, W * weight)
+        ),
+    },
+    cases=[
+        tuple(_random(*shape, seed=seed) for seed, shape in enumerate(shapes, 16))
+        for shapes in (((4, 4), (4,), (4,), (4,)), ((6, 6), (6,), (6,), (6,)))
+    ],
+)
+
+
+# --- block: two branches with a norm each ------------------------------------------------
+
+
+def _first(x, attention, norm_1):
+    return x + attention(norm_1(x))
+
+
+def _block(x, attention, mlp, norm_1, norm_2):
+    return _first(_first(x, attention, norm_1), mlp, norm_2)
+
+
+def _post(x, attention, mlp, norm_1, norm_2):
+    y = norm_1(x + attention(x))
+    return norm_2(y + mlp(y))
+
+
+def _second(*, after, joined):
+    """The second branch reads `after(x, y, norms)`; `joined` says what it joins."""
+
+    def block(x, attention, mlp, norm_1, norm_2):
+        y = _first(x, attention, norm_1)
+        return joined(x, y) + mlp(after(x, y, norm_1, norm_2))
+
+    return block
+
+
+def _normalised_roads(x, attention, mlp, norm_1, norm_2):
+    read = norm_1(x)
+    y = read + attention(read)
+    read = norm_2(y)
+    return read + mlp(read)
+
+
+block = Exercise(
+    correct=_block,
+    mistakes={
+        "this is Post-LN: the norms stand after the sums; in Pre-LN each stands before "
+        "its branch": _post,
+        "both branches read x: the MLP reads the stream with attention's output in it": (
+            _second(after=lambda x, y, n1, n2: n2(x), joined=lambda x, y: y)
+        ),
+        "attention's output is lost from the stream: the MLP's is added to y, not to "
+        "x": _second(after=lambda x, y, n1, n2: n2(y), joined=lambda x, y: x),
+        "x is added twice: y holds it already": _second(
+            after=lambda x, y, n1, n2: n2(y), joined=lambda x, y: x + y
+        ),
+        "the second residual is missing: add y": _second(
+            after=lambda x, y, n1, n2: n2(y), joined=lambda x, y: 0
+        ),
+        "the first residual is missing: add x": lambda x, attention, mlp, n1, n2: (
+            _first(attention(n1(x)), mlp, n2)
+        ),
+        "both residuals are missing: each branch is added to what came in": (
+            lambda x, attention, mlp, n1, n2: mlp(n2(attention(n1(x))))
+        ),
+        "the second norm is missing: the MLP reads norm_2 of the stream": _second(
+            after=lambda x, y, n1, n2: y, joined=lambda x, y: y
+        ),
+        "the first norm is missing: attention reads norm_1 of the stream": (
+            lambda x, attention, mlp, n1, n2: _block(x, attention, mlp, lambda x: x, n2)
+        ),
+        "both branches use norm_1: each has its own": _second(
+            after=lambda x, y, n1, n2: n1(y), joined=lambda x, y: y
+        ),
+        "the two norms have changed places": lambda x, attention, mlp, n1, n2: _block(
+            x, attention, mlp, n2, n1
+        ),
+        "the MLP comes first: attention does": lambda x, attention, mlp, n1, n2: _block(
+            x, mlp, attention, n1, n2
+        ),
+        "the residuals are normalised, too: the stream itself passes untouched": (
+            _normalised_roads
+        ),
+        "the stream is normalised at the end: within a block nothing normalises it": (
+            lambda x, attention, mlp, n1, n2: n2(_block(x, attention, mlp, n1, n2))
+        ),
     },
     cases=[
         (
-            1 + 2 * _random(2, 3, 4, seed=16),
+            1 + 2 * _random(2, 3, 4, seed=20),
+            lambda x: 2 * x.mean(-2, keepdim=True) - x,  # mixes the tokens
             lambda x: torch.relu(x) * 3 - 1,
             lambda x: _standardised(x, 0.1) * 2 + 0.5,
+            lambda x: _standardised(x, 0.2) * 0.7 - 0.3,
         )
     ],
 )
