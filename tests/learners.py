@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lib.positions import sinusoidal
 from lib.tokenizers import presplit
 
 # --- absolute positions ------------------------------------------------------------------
@@ -30,19 +31,43 @@ def turn_by(k, D):  # as on the page: float64
     return torch.block_diag(*blocks).double()
 
 
-def waves_in_numpy(T, D):
-    angle = np.arange(T)[:, None] / 10_000 ** (np.arange(0, D, 2) / D)
-    found = np.zeros((T, D))
-    found[:, 0::2], found[:, 1::2] = np.sin(angle), np.cos(angle)
+def grid_in_numpy(H, W, D):
+    found = np.zeros((H, W, D))
+    for r in range(H):
+        for c in range(W):
+            for i in range(D // 4):
+                slow = 10_000 ** (2 * i / (D // 2))
+                for at, p in ((0, r), (D // 2, c)):
+                    found[r, c, at + 2 * i] = math.sin(p / slow)
+                    found[r, c, at + 2 * i + 1] = math.cos(p / slow)
     return found
 
 
-def waves_by_exp(T, D):
-    slow = torch.exp(torch.arange(0, D, 2) * (-math.log(10_000.0) / D))
-    found = torch.zeros(T, D)
-    found[:, 0::2] = torch.sin(torch.arange(T).unsqueeze(1) * slow)
-    found[:, 1::2] = torch.cos(torch.arange(T).unsqueeze(1) * slow)
+def grid_by_exp(H, W, D):
+    slow = torch.exp(torch.arange(0, D // 2, 2) * (-math.log(10_000.0) * 2 / D))
+    found = torch.zeros(H, W, D)
+    r, c = torch.arange(H)[:, None, None], torch.arange(W)[:, None]
+    found[..., 0 : D // 2 : 2] = torch.sin(r * slow)
+    found[..., 1 : D // 2 : 2] = torch.cos(r * slow)
+    found[..., D // 2 :: 2] = torch.sin(c * slow)
+    found[..., D // 2 + 1 :: 2] = torch.cos(c * slow)
     return found
+
+
+def grid_with_lib(H, W, D):
+    rows = sinusoidal(torch.arange(H).repeat_interleave(W), D // 2)
+    columns = sinusoidal(torch.arange(W).repeat(H), D // 2)
+    return torch.cat([rows, columns], 1).view(H, W, D)
+
+
+def grid_of_places(H, W, D):  # every patch numbered
+    return sinusoidal(torch.arange(H * W).view(H, W), D)
+
+
+def grid_swapped(H, W, D):
+    rows = sinusoidal(H, D // 2)[:, None].expand(H, W, -1)
+    columns = sinusoidal(W, D // 2)[None].expand(H, W, -1)
+    return torch.cat([columns, rows], -1)
 
 
 def shift_in_place(code, k):
@@ -1535,6 +1560,11 @@ RIGHT_ANSWERS = [
     ),
     ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
     ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
+
+
+    ("absolute_positions", "grid", "numpy, loops", grid_in_numpy),
+    ("absolute_positions", "grid", "exp of a logarithm", grid_by_exp),
+    ("absolute_positions", "grid", "one line, then a view", grid_with_lib),
     (
         "absolute_positions",
         "wavelength",
@@ -2699,6 +2729,8 @@ WRONG_ANSWERS = [
         "cut short counts",
     ),
     ("global_local", "layers", "range(1, T − 1)", layers_too_few, "too soon"),
+    ("absolute_positions", "grid", "one line", grid_of_places, "from 0 to HW − 1"),
+    ("absolute_positions", "grid", "column first", grid_swapped, "changed places"),
     ("layer_norm", "group_norm", "split", group_norm_by_split, "how many groups"),
     ("layer_norm", "group_norm", "F.group_norm", group_norm_of_images, "as for images"),
     (

@@ -5,6 +5,7 @@ MENDED = (
     "block/attention",
     "block/feed-forward",
     "block/multi-head",
+    "block/absolute-positions",
     "block/layer-norm",
     "block/rope",
     "block/transformer-by-hand",

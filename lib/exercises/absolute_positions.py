@@ -8,86 +8,93 @@ from torch import Tensor
 from lib.exercise import Exercise
 
 
-def _angles(T: int, D: int, power: float = 2.0, first: int = 0) -> Tensor:
+def _angles(T: int, D: int, first: int = 0) -> Tensor:
     pair = torch.arange(D // 2)
-    return torch.arange(first, first + T)[:, None] / 10_000 ** (power * pair / D)
+    return torch.arange(first, first + T)[:, None] / 10_000 ** (2 * pair / D)
 
 
 def _woven(sine: Tensor, cosine: Tensor) -> Tensor:
     return torch.stack([sine, cosine], -1).flatten(-2)
 
 
-# --- waves: the code -----------------------------------------------------------------
-
-
-def _waves(T, D):
+def _waves(T: int, D: int) -> Tensor:
     angle = _angles(T, D)
     return _woven(angle.sin(), angle.cos())
 
 
-def _half_power(T, D):
-    angle = _angles(T, D, power=1.0)
-    return _woven(angle.sin(), angle.cos())
+# --- grid: a code for two positions ----------------------------------------------------
 
 
-def _from_one(T, D):
-    angle = _angles(T, D, first=1)
-    return _woven(angle.sin(), angle.cos())
+def _joined(row: Tensor, column: Tensor) -> Tensor:
+    """(H, d) and (W, d) -> (H, W, 2 d)."""
+    H, W = len(row), len(column)
+    halves = row[:, None].expand(H, W, -1), column.expand(H, W, -1)
+    return torch.cat(halves, -1)
 
 
-def _cosine_first(T, D):
-    angle = _angles(T, D)
-    return _woven(angle.cos(), angle.sin())
+def _grid(H, W, D):
+    return _joined(_waves(H, D // 2), _waves(W, D // 2))
 
 
-def _sines_then_cosines(T, D):
-    angle = _angles(T, D)
-    return torch.cat([angle.sin(), angle.cos()], -1)
+def _with(first: int = 0, woven=_woven):
+    def code(T, D):
+        angle = _angles(T, D, first)
+        return woven(angle.sin(), angle.cos())
+
+    return lambda H, W, D: _joined(code(H, D // 2), code(W, D // 2))
 
 
-def _only_sines(T, D):
-    angle = _angles(T, D)
-    return _woven(angle.sin(), angle.sin())
+def _of_whole_width(H, W, D):
+    return _joined(_waves(H, D)[:, : D // 2], _waves(W, D)[:, : D // 2])
 
 
-def _multiplied(T, D):
-    angle = torch.arange(T)[:, None] * 10_000 ** (2 * torch.arange(D // 2) / D)
-    return _woven(angle.sin(), angle.cos())
+def _other_half(H, W, D):
+    return _joined(_waves(H, D)[:, : D // 2], _waves(W, D)[:, D // 2 :])
 
 
-def _own_frequency_each(T, D):
-    angle = torch.arange(T)[:, None] / 10_000 ** (torch.arange(D) / D)
-    return torch.where(torch.arange(D) % 2 == 0, angle.sin(), angle.cos())
-
-
-def _transposed(T, D):
-    return _waves(T, D).mT
-
-
-def _ramp(T, D):
-    return 0.01 * torch.arange(1.0, T + 1)[:, None].expand(T, D)
-
-
-waves = Exercise(
-    correct=_waves,
+grid = Exercise(
+    correct=_grid,
     mistakes={
-        "the exponent is i/D, and the waves fall only half as far: it is 2i/D, where i "
-        "counts pairs": _half_power,
-        "positions start at 1: the first token stands at position 0": _from_one,
-        "sine and cosine are swapped: the sine goes into the even feature": _cosine_first,
+        "the row and the column have changed places: the row comes first": (
+            lambda H, W, D: _joined(_waves(H, D // 2), _waves(W, D // 2)).roll(
+                D // 2, -1
+            )
+        ),
+        "rows and columns of the picture are swapped: the shape is (H, W, D)": (
+            lambda H, W, D: _grid(H, W, D).transpose(0, 1)
+        ),
+        "the patches stand in one line: keep two axes, (H, W, D)": (
+            lambda H, W, D: _grid(H, W, D).flatten(0, 1)
+        ),
+        "this numbers the patches from 0 to HW − 1, as in a text: give row and column "
+        "waves of their own": lambda H, W, D: _waves(H * W, D).view(H, W, D),
+        "the two codes are added: put them side by side, half of the features each": (
+            lambda H, W, D: _waves(H, D)[:, None] + _waves(W, D)
+        ),
+        "the clocks are those of width D, and fall only half as far: each half is a "
+        "code of width D/2": (_of_whole_width),
+        "the column got the slow clocks of one code: it has a code of width D/2 of its "
+        "own": _other_half,
+        "the code of the row alone, twice": lambda H, W, D: _joined(
+            _waves(H, D // 2), _waves(W, D // 2)
+        )[..., : D // 2].repeat(1, 1, 2),
+        "the column is missing: these are waves of the row alone": (
+            lambda H, W, D: _waves(H, D)[:, None].expand(H, W, D)
+        ),
+        "the row is missing: these are waves of the column alone": (
+            lambda H, W, D: _waves(W, D).expand(H, W, D)
+        ),
+        "rows and columns start at 1: the first is 0": _with(first=1),
         "all sines come first: weave them, sine and cosine of one angle side by "
-        "side": _sines_then_cosines,
-        "the odd features hold sines, too: they are cosines": _only_sines,
-        "the position is multiplied by 10000^(2i/D): divide, or the waves get faster "
-        "instead of slower": _multiplied,
-        "each feature has a frequency of its own: features 2i and 2i + 1 share "
-        "one": _own_frequency_each,
-        "rows and columns are swapped: one row for each position": _transposed,
-        "that is a ramp: it grows without bound, and no two distances compare; take "
-        "sines and cosines": _ramp,
+        "side": _with(woven=lambda sine, cosine: torch.cat([sine, cosine], -1)),
+        "sine and cosine are swapped: the sine goes into the even feature": _with(
+            woven=lambda sine, cosine: _woven(cosine, sine)
+        ),
+        "row and column are woven feature by feature: the first half is the row's": (
+            lambda H, W, D: torch.stack(_grid(H, W, D).chunk(2, -1), -1).flatten(-2)
+        ),
     },
-    cases=[(6, 8), (40, 4)],
-    tol=1e-3,  # of the mistake that multiplies, float32 knows the angle no better
+    cases=[(3, 5, 8), (6, 2, 16)],
 )
 
 
@@ -223,7 +230,7 @@ def _multiplied_in(x, table, start):
     return x * table[start : start + x.shape[1]]
 
 
-def _joined(x, table, start):
+def _side_by_side(x, table, start):
     rows = table[start : start + x.shape[1]].expand(len(x), -1, -1)
     return torch.cat([x, rows], -1)
 
@@ -249,7 +256,7 @@ add = Exercise(
         "1": _by_batch,
         "those are the table's last rows": _last_rows,
         "words and positions are multiplied: add them": _multiplied_in,
-        "words and positions are joined, so the width doubles: add them": _joined,
+        "words and positions are joined, so the width doubles: add them": _side_by_side,
         "the words are gone: add the rows to x": _rows_alone,
         "one row too far: position start itself comes first": _off_by_one,
     },
