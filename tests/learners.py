@@ -273,6 +273,69 @@ def tie_by_bisection(sum_a, length_a, sum_b, length_b):
     return low
 
 
+# --- local attention ---------------------------------------------------------------------
+
+
+def dilated_by_loop(T, w, gap):
+    mask = torch.zeros(T, T, dtype=torch.bool)
+    for q in range(T):
+        for i in range(w + 1):
+            if q - i * gap >= 0:
+                mask[q, q - i * gap] = True
+    return mask
+
+
+def dilated_by_diagonals(T, w, gap):
+    ones = torch.ones(T)
+    return sum(
+        torch.diag(ones[i * gap :], -i * gap) for i in range(w + 1) if i * gap < T
+    ).bool()
+
+
+def keys_by_loop(x, block):
+    x = torch.cat([x, torch.zeros(-len(x) % block, x.shape[1])])
+    blocks, before, out = x.split(block), torch.zeros(block, x.shape[1]), []
+    for own in blocks:
+        out.append(torch.cat([before, own]))
+        before = own
+    return torch.stack(out)
+
+
+def keys_by_unfold(x, block):
+    x = F.pad(x, (0, 0, block, -len(x) % block))
+    return x.unfold(0, 2 * block, block).mT
+
+
+def keys_in_numpy(x, block):
+    x = np.pad(x.numpy(), ((block, -len(x) % block), (0, 0)))
+    return np.stack(
+        [x[i : i + 2 * block] for i in range(0, len(x) - 2 * block + 1, block)]
+    )
+
+
+def causal_mask_by_loop(T, block, w):
+    return [
+        [
+            [
+                0 <= (r - 1) * block + c <= r * block + q
+                and r * block + q - ((r - 1) * block + c) <= w
+                for c in range(2 * block)
+            ]
+            for q in range(block)
+        ]
+        for r in range(T // block)
+    ]
+
+
+def causal_mask_by_cut(T, block, w):  # the whole band, cut into its blocks
+    at = torch.arange(-block, T)
+    back = torch.arange(T)[:, None] - at
+    band = (back >= 0) & (back <= w) & (at >= 0)
+    return torch.stack(
+        [band[i : i + block, i : i + 2 * block] for i in range(0, T, block)]
+    )
+
+
 # --- pre-training ------------------------------------------------------------------------
 
 
@@ -1723,6 +1786,25 @@ RIGHT_ANSWERS = [
     ("reading_heads", "copying", "a loop", copying_by_loop),
     ("reading_heads", "copying", "numpy", copying_in_numpy),
     ("reading_heads", "copying", "ranks", copying_by_ranks),
+    ("local_attention", "dilated", "a loop", dilated_by_loop),
+    ("local_attention", "dilated", "diagonals", dilated_by_diagonals),
+    ("local_attention", "causal_keys", "a loop", keys_by_loop),
+    ("local_attention", "causal_keys", "unfold", keys_by_unfold),
+    ("local_attention", "causal_keys", "numpy", keys_in_numpy),
+    ("local_attention", "causal_mask", "a loop, lists", causal_mask_by_loop),
+    ("local_attention", "causal_mask", "cut from the band", causal_mask_by_cut),
+    (
+        "local_attention",
+        "layers_needed",
+        "rounded up",
+        lambda distance, w: math.ceil(distance / w),
+    ),
+    (
+        "local_attention",
+        "scores",
+        "blocks by ceil",
+        lambda T, block, window: math.ceil(T / block) * block**2 * window,
+    ),
     ("global_local", "mask", "places as they come", mask_by_places),
     (
         "global_local",
@@ -2727,6 +2809,92 @@ WRONG_ANSWERS = [
         "rounded up",
         lambda h, w, p: math.ceil(h / p) * math.ceil(w / p) + 1,
         "cut short counts",
+    ),
+    (
+        "local_attention",
+        "dilated",
+        "the end of the plain window",
+        lambda T, w, gap: torch.stack(
+            [
+                torch.tensor([k in range(q, q - w - 1, -gap) for k in range(T)])
+                for q in range(T)
+            ]
+        ),
+        "the window ends w places back",
+    ),
+    (
+        "local_attention",
+        "dilated",
+        "without the gaps",
+        lambda T, w, gap: torch.ones(T, T).tril().triu(-w * gap).bool(),
+        "there are no gaps",
+    ),
+    (
+        "local_attention",
+        "dilated",
+        "both sides",
+        lambda T, w, gap: dilated_by_loop(T, w, gap) | dilated_by_loop(T, w, gap).T,
+        "causal means no later key",
+    ),
+    (
+        "local_attention",
+        "causal_keys",
+        "no filling up",
+        lambda x, block: keys_by_loop(x[: len(x) // block * block], block),
+        "the last block is left out",
+    ),
+    (
+        "local_attention",
+        "causal_keys",
+        "filled up in front",
+        lambda x, block: keys_by_loop(
+            torch.cat([torch.zeros(-len(x) % block, x.shape[1]), x]), block
+        ),
+        "filled up at its start",
+    ),
+    (
+        "local_attention",
+        "causal_keys",
+        "roll",
+        lambda x, block: torch.cat(
+            [
+                keys_by_loop(x, block)[:, block:].roll(1, 0),
+                keys_by_loop(x, block)[:, block:],
+            ],
+            1,
+        ),
+        "the ends meet",
+    ),
+    (
+        "local_attention",
+        "causal_mask",
+        "no start",
+        lambda T, block, w: torch.stack(
+            [torch.ones(block, 2 * block).triu(block - w).tril(block)] * (T // block)
+        ).bool(),
+        "they do not exist",
+    ),
+    (
+        "local_attention",
+        "causal_mask",
+        "block 1 for all",
+        lambda T, block, w: [causal_mask_by_loop(T, block, w)[1]] * (T // block),
+        "they do not exist",
+    ),
+    (
+        "local_attention",
+        "causal_mask",
+        "a strict window",
+        lambda T, block, w: causal_mask_by_loop(T, block, w - 1),
+        "one too few",
+    ),
+    ("local_attention", "layers_needed", "down", lambda d, w: d // w, "rounded down"),
+    (
+        "local_attention",
+        "scores",
+        "without filling up",
+        lambda T, block, window: T * window * block,
+        "filled up",
     ),
     ("global_local", "layers", "range(1, T − 1)", layers_too_few, "too soon"),
     ("absolute_positions", "grid", "one line", grid_of_places, "from 0 to HW − 1"),

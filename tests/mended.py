@@ -9,6 +9,7 @@ MENDED = (
     "block/layer-norm",
     "block/rope",
     "block/transformer-by-hand",
+    "length/local-attention",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
     "language/masked-lm",

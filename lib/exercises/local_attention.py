@@ -9,7 +9,7 @@ from lib.exercise import Exercise
 _generator = torch.Generator().manual_seed(0)
 
 
-# --- causal_band: each query, itself and w before it -----------------------------
+# --- dilated: a causal window with gaps --------------------------------------------
 
 
 def _back(T: int) -> Tensor:
@@ -17,143 +17,204 @@ def _back(T: int) -> Tensor:
     return at[:, None] - at
 
 
-def _band(T, w):
-    return (_back(T) >= 0) & (_back(T) <= w)
+def _dilated(T, w, gap):
+    return _band(T, w * gap) & (_back(T) % gap == 0)
 
 
-causal_band = Exercise(
-    correct=_band,
+def _band(T, last):
+    return (_back(T) >= 0) & (_back(T) <= last)
+
+
+dilated = Exercise(
+    correct=_dilated,
     mistakes={
-        "one too few: the token w places back is met, too": lambda T, w: (
-            (_back(T) >= 0) & (_back(T) < w)
+        "the window ends w places back: it holds w keys before the query, the last of "
+        "them w · gap back": lambda T, w, gap: _band(T, w) & (_back(T) % gap == 0),
+        "there are no gaps: of the keys up to w · gap back, each gap-th is "
+        "met": lambda T, w, gap: _band(T, w * gap),
+        "that is the plain window: the gap is not used": lambda T, w, gap: _band(T, w),
+        "it looks ahead as well: causal means no later key": lambda T, w, gap: (
+            _dilated(T, w, gap) | _dilated(T, w, gap).mT
         ),
-        "the query does not meet itself": lambda T, w: (_back(T) > 0) & (_back(T) <= w),
-        "it looks ahead as well: causal means no later key": lambda T, w: (
-            _back(T).abs() <= w
+        "it looks ahead only: rows are queries, columns keys": lambda T, w, gap: (
+            _dilated(T, w, gap).mT
         ),
-        "it looks ahead only: rows are queries, columns keys": lambda T, w: (
-            _band(T, w).mT
+        "one too few: the key w · gap back is met, too": lambda T, w, gap: (
+            _dilated(T, w - 1, gap)
         ),
-        "causal, but without a window: a key more than w back is not met": lambda T, w: (
-            _back(T) >= 0
+        "one too many: the last key stands w · gap back": lambda T, w, gap: (
+            _dilated(T, w + 1, gap)
         ),
-        "True means that a pair meets: yours says which are masked": lambda T, w: (
-            ~_band(T, w)
+        "the query does not meet itself": lambda T, w, gap: (
+            _dilated(T, w, gap) & (_back(T) > 0)
         ),
-        "half the window: w counts the tokens before the query, not both "
-        "sides": lambda T, w: (_back(T) >= 0) & (_back(T) <= w // 2),
+        "the window has no end": lambda T, w, gap: _dilated(T, T, gap),
+        "`gap` is the step from key to key, not the number of keys left out": lambda T, w, gap: (
+            _dilated(T, w, gap + 1)
+        ),
+        "the steps are counted from the start of the text: count them from the "
+        "query": lambda T, w, gap: _band(T, w * gap) & (torch.arange(T) % gap == 0),
+        "True means that a pair meets: yours says which are masked": lambda T, w, gap: (
+            ~_dilated(T, w, gap)
+        ),
     },
-    cases=[(9, 4), (16, 6)],
+    cases=[(16, 3, 2), (14, 2, 3)],
     tol=0,
-)
+)  # fmt: skip
 
 
-# --- neighbours: the block before, itself, the block after -----------------------
+# --- causal_keys: the block before, and the own one --------------------------------
 
 
-def _near(blocks):
-    wide = F.pad(blocks, (0, 0, 0, 0, 1, 1))
-    return torch.cat((wide[:-2], wide[1:-1], wide[2:]), 1)
+def _filled(x: Tensor, block: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, -len(x) % block)).unflatten(0, (-1, block))
 
 
-def _wrapped(blocks):
-    return torch.cat((blocks.roll(1, 0), blocks, blocks.roll(-1, 0)), 1)
+def _two(before: Tensor, own: Tensor) -> Tensor:
+    return torch.cat((before, own), 1)
 
 
-def _clamped(blocks):
-    return torch.cat(
-        (torch.cat((blocks[:1], blocks[:-1])), blocks, torch.cat((blocks[1:], blocks[-1:]))),
-        1,
-    )  # fmt: skip
+def _causal_keys(x, block):
+    blocks = _filled(x, block)
+    return _two(F.pad(blocks, (0, 0, 0, 0, 1, 0))[:-1], blocks)
 
 
-def _reversed(blocks):
-    before, own, after = _near(blocks).chunk(3, 1)
-    return torch.cat((after, own, before), 1)
+def _own_first(x, block):
+    before, own = _causal_keys(x, block).chunk(2, 1)
+    return _two(own, before)
 
 
-def _own_first(blocks):
-    before, own, after = _near(blocks).chunk(3, 1)
-    return torch.cat((own, before, after), 1)
+def _and_after(x, block):
+    blocks = _filled(x, block)
+    return _two(blocks, F.pad(blocks, (0, 0, 0, 0, 0, 1))[1:])
 
 
-def _by_token(blocks):
-    tokens = blocks.flatten(0, 1)
-    wide = F.pad(tokens, (0, 0, 1, 1))
-    near = torch.cat((wide[:-2], wide[1:-1], wide[2:]), 1)  # (T, 3 e)
-    return near.view(len(blocks), -1, blocks.shape[2])
+def _wrapped(x, block):
+    blocks = _filled(x, block)
+    return _two(blocks.roll(1, 0), blocks)
 
 
-neighbours = Exercise(
-    correct=_near,
+def _clamped(x, block):
+    blocks = _filled(x, block)
+    return _two(torch.cat((blocks[:1], blocks[:-1])), blocks)
+
+
+def _filled_in_front(x, block):
+    return _causal_keys(F.pad(x, (0, 0, -len(x) % block, 0)), block)
+
+
+def _three(x, block):
+    return torch.cat((_causal_keys(x, block), _and_after(x, block)[:, block:]), 1)
+
+
+def _by_token(x, block):
+    before = F.pad(x, (0, 0, 1, 0))[:-1]
+    return _two(_filled(before, block), _filled(x, block))
+
+
+causal_keys = Exercise(
+    correct=_causal_keys,
     mistakes={
-        "the ends meet: the first block has no block before it, and `roll` gives it the "
+        "the own block stands first: the order is before, own": _own_first,
+        "that is the own block and the one after it": _and_after,
+        "the ends meet: the first block has no block before it, and yours has the "
         "last": _wrapped,
-        "the blocks at the ends stand there twice: beyond the ends stand "
-        "zeros": _clamped,
-        "before and after are exchanged": _reversed,
-        "the own block stands first: the order is before, own, after": _own_first,
+        "the first block stands there twice: before it stand zeros": _clamped,
+        "the last block is left out where it is not full: fill it up with "
+        "zeros": lambda x, block: _causal_keys(x[: len(x) // block * block], block),
+        "the text is filled up at its start: fill up the last block, at the "
+        "end": _filled_in_front,
+        "three blocks: a causal window never meets the one after": _three,
         "shifted by a token: shift by a whole block": _by_token,
-        "the axis of the features was joined: join the tokens, axis 1": lambda blocks: (
-            torch.cat(_near(blocks).chunk(3, 1), 2)
+        "the axis of the features was joined: join the tokens, axis 1": lambda x, block: (
+            torch.cat(_causal_keys(x, block).chunk(2, 1), 2)
         ),
-        "the own block is missing": lambda blocks: torch.cat(
-            _near(blocks).chunk(3, 1)[::2], 1
+        "the two blocks have an axis of their own: join the tokens into "
+        "one": lambda x, block: torch.stack(_causal_keys(x, block).chunk(2, 1), 1),
+        "the own block is missing": lambda x, block: (
+            _causal_keys(x, block)[:, :block]
         ),
     },
     cases=[
-        (torch.randn(4, 3, 2, generator=_generator),),
-        (torch.randn(5, 2, 3, generator=_generator),),
+        (torch.randn(10, 2, generator=_generator), 4),
+        (torch.randn(11, 3, generator=_generator), 3),
+        (torch.randn(8, 2, generator=_generator), 4),
     ],
-)
+)  # fmt: skip
 
 
-# --- real_keys: which of three blocks of keys are tokens --------------------------
+# --- causal_mask: which of these keys a query meets ---------------------------------
 
 
-def _at(T: int, block: int, before: int = 1) -> Tensor:
-    first = (torch.arange(-(-T // block)) - before) * block
-    return first[:, None] + torch.arange(3 * block)
+def _places(T: int, block: int, before: int = 1) -> tuple[Tensor, Tensor]:
+    """Of the queries (n, block, 1), and of the keys (n, 1, 2 · block)."""
+    own = torch.arange(T).view(-1, block, 1)
+    return own, own[:, :1] - before * block + torch.arange(2 * block)
 
 
-def _real(T, block):
-    return (_at(T, block) >= 0) & (_at(T, block) < T)
+def _causal_mask(T, block, w):
+    own, other = _places(T, block)
+    return (other >= 0) & (other <= own) & (own - other <= w)
 
 
-def _whole_blocks(T, block):
-    return (_at(T, block) >= 0) & (_at(T, block) < -(-T // block) * block)
+def _no_start(T, block, w):
+    own, other = _places(T, block)
+    return (other <= own) & (own - other <= w)
 
 
-def _no_left(T, block):
-    return _at(T, block) < T
+def _ahead(T, block, w):
+    own, other = _places(T, block)
+    return (other >= 0) & ((own - other).abs() <= w)
 
 
-def _no_right(T, block):
-    return _at(T, block) >= 0
+def _later(T, block, w):
+    own, other = _places(T, block)
+    return (other >= 0) & (own - other <= w)
 
 
-def _from_own(T, block):
-    return _at(T, block, before=0) < T
+def _no_window(T, block, w):
+    own, other = _places(T, block)
+    return (other >= 0) & (other <= own)
 
 
-def _one_more(T, block):
-    return (_at(T, block) >= 0) & (_at(T, block) <= T)
+def _one_too_few(T, block, w):
+    own, other = _places(T, block)
+    return _causal_mask(T, block, w) & (own - other < w)
 
 
-real_keys = Exercise(
-    correct=_real,
+def _not_itself(T, block, w):
+    own, other = _places(T, block)
+    return _causal_mask(T, block, w) & (own != other)
+
+
+def _first_lost(T, block, w):
+    return _causal_mask(T, block, w) & (_places(T, block)[1] > 0)
+
+
+def _from_own(T, block, w):
+    own, other = _places(T, block, before=0)
+    return (other >= 0) & (other <= own) & (own - other <= w)
+
+
+causal_mask = Exercise(
+    correct=_causal_mask,
     mistakes={
-        "the filled-up places of the last block count as tokens: a key is real up to "
-        "T − 1": _whole_blocks,
-        "keys before the first token count as real": _no_left,
-        "keys after the last token count as real": _no_right,
+        "keys before the first token are met: they do not exist": _no_start,
+        "later keys are met, up to w ahead: causal means none": _ahead,
+        "later keys are met: causal means none": _later,
+        "causal, but without a window: a key more than w back is not met": _no_window,
+        "one too few: the key w places back is met, too": _one_too_few,
+        "the query does not meet itself": _not_itself,
+        "token 0 is met by nobody: it stands at 0, and the keys before it below "
+        "0": _first_lost,
         "the keys start one block before the queries, not with them": _from_own,
-        "one too many: the last token stands at T − 1": _one_more,
-        "True means real: yours says which are not": lambda T, block: ~_real(T, block),
+        "True means that a pair meets: yours says which are masked": lambda T, block, w: (
+            ~_causal_mask(T, block, w)
+        ),
     },
-    cases=[(10, 4), (9, 3), (11, 5)],
+    cases=[(12, 4, 3), (15, 5, 5), (12, 3, 1)],
     tol=0,
-)
+)  # fmt: skip
 
 
 # --- layers_needed: the reach of a stack ------------------------------------------
