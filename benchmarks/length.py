@@ -40,6 +40,16 @@ PAIRS = {
     "longformer": "ours_module",
     "bigbird": "ours_bigbird",
 }
+# Set before the measurement: how many times faster, at the least, (way, peer).
+GOALS = {
+    ("forward", "dense"): {4096: 8, 8192: 15, 16_384: 30},
+    ("forward", "masked"): {4096: 11, 8192: 21, 16_384: 40},
+    ("forward", "flex"): {4096: 1, 8192: 1, 16_384: 1},
+    ("backward", "dense"): {4096: 8, 8192: 16},
+    ("forward", "longformer"): {4096: 1.8, 8192: 2, 16_384: 3},
+    ("forward", "bigbird"): {4096: 5, 8192: 8},
+    ("backward", "bigbird"): {4096: 2.5, 8192: 3},
+}
 
 
 class Module(nn.Module):
@@ -283,7 +293,12 @@ def lines(result: dict) -> list[str]:
                 if ratio is None:
                     parts.append(f"{T}: not measured")
                 else:
-                    parts.append("{}: {:.1f} ({:.1f} to {:.1f})".format(T, *ratio))
+                    part = "{}: {:.1f} ({:.1f} to {:.1f})".format(T, *ratio)
+                    if goal := GOALS.get((way, name), {}).get(T):
+                        part += (
+                            f", goal {goal} {'met' if ratio[0] >= goal else 'missed'}"
+                        )
+                    parts.append(part)
             told.append(f"{way}, time of {name} / {ours} · " + " · ".join(parts))
         ours = result[way]["ours"]
         told.append(

@@ -9,6 +9,7 @@ MENDED = (
     "block/layer-norm",
     "block/rope",
     "block/transformer-by-hand",
+    "length/attention-cost",
     "length/local-attention",
     "tokens/tokenizer-internals",
     "tokens/embeddings",

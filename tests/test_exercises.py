@@ -34,7 +34,7 @@ EXERCISES = [
     if isinstance(exercise, Exercise)
 ]
 # Chapters none of whose functions, pasted, answers one of their exercises.
-VARIED = (*MENDED, "length/attention-cost", "length/hybrid-architecture")
+VARIED = (*MENDED, "length/hybrid-architecture")
 # Rooms whose functions load, draw or train, and the catalogues: none is a method.
 OUTWARD = "data|exercises?|figures|pretrained|runtime|training|weights"
 
