@@ -1621,10 +1621,6 @@ RIGHT_ANSWERS = [
         "a float",
         lambda d, m: float(np.ceil(8 * d / 3 / m) * m),
     ),
-    ("absolute_positions", "waves", "numpy, float64", waves_in_numpy),
-    ("absolute_positions", "waves", "exp of a logarithm", waves_by_exp),
-
-
     ("absolute_positions", "grid", "numpy, loops", grid_in_numpy),
     ("absolute_positions", "grid", "exp of a logarithm", grid_by_exp),
     ("absolute_positions", "grid", "one line, then a view", grid_with_lib),
@@ -1721,7 +1717,6 @@ RIGHT_ANSWERS = [
         ),
     ),
     ("decoding", "tie", "bisection", tie_by_bisection),
-    ("decoding", "penalty", "a loop, in place", penalty_by_loop),
     ("layer_norm", "group_norm", "chunks", group_norm_by_parts),
     ("layer_norm", "group_norm", "torch's own", group_norm_by_torch),
     ("layer_norm", "group_norm", "numpy", group_norm_in_numpy),
