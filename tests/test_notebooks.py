@@ -184,7 +184,7 @@ ROOMS = """
     figures.patches
     runtime attention sparse positions layers gaps guesses
     models.language models.pretraining models.encoder_decoder models.masked models.modernbert
-    models.vision
+    models.vision models.contrastive
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
@@ -192,7 +192,7 @@ ROOMS = """
     lens.hooks lens.heads lens.measures lens.store
     lens.probes lens.causal lens.lenses lens.sae
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
-    data.written data.senses data.pairs data.udhr
+    data.written data.senses data.pairs data.udhr data.easy_vqa data.openmoji
     data.relations data.tasks data.scene_words data.scenes data.scene_pictures
     data.world.words data.world.people data.world.kinds
     data.world.tasks data.world.text data.world.items
@@ -200,7 +200,7 @@ ROOMS = """
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
-    pretrained.e5 pretrained.e5_features pretrained.dinov2
+    pretrained.e5 pretrained.e5_features pretrained.dinov2 models.connectors
     live.export live.element live.write live.translate live.picture live.fill live.pieces
     live.near live.publish
     lens.towers lens.extract lens.__main__

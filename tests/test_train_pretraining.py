@@ -106,6 +106,7 @@ def tiny(tmp_path, monkeypatch):
         "dropout": {"dropout": 0.1},
         "batch": 2,
         "steps": 4,
+        "rates": study.RATES,
     }
     monkeypatch.setattr(
         study, "RECIPES", {"long": recipe, "five": recipe | {"steps": 3}}

@@ -1,11 +1,11 @@
-"""train.search: its systems, what it records of each, and how it goes on."""
+"""train.translation_search: its systems, what it records of each, and how it goes on."""
 
 import pytest
 import torch
 
 from lib.models.encoder_decoder import EncoderDecoder
 from lib.tokenizers import sentencepiece
-from train import search as study
+from train import translation_search as study
 from train import translation
 
 FEW = {

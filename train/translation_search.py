@@ -1,6 +1,6 @@
 """Search or chance, where one answer is wanted: the record of `language/decoding`.
 
-    python -m train.search             # about four CPU-minutes; reads Multi30k
+    python -m train.translation_search             # about four CPU-minutes; reads Multi30k
 
 The shipped translator (`train/translation.py`) translates the first `PAIRS` captions of
 Multi30k's validation split: greedily, by beams of 2 to 32, which rank finished texts by
@@ -134,7 +134,7 @@ def main() -> None:
     card = {
         "config": {"systems": SYSTEMS, "pairs": PAIRS},
         "data": facts | {"split": f"validation, the first {PAIRS} pairs; scores only"},
-        "command": "python -m train.search",
+        "command": "python -m train.translation_search",
         "metrics": {name: row["BLEU"]["score"] for name, row in rows.items()},
         "licence": "MIT; of multi30k (research use) no text is kept",
     }
