@@ -5,8 +5,8 @@ import torch
 
 from lib.models.encoder_decoder import EncoderDecoder
 from lib.tokenizers import sentencepiece
-from train import translation_search as study
 from train import translation
+from train import translation_search as study
 
 FEW = {
     "greedy": {},
