@@ -31,6 +31,6 @@ for (const host of document.querySelectorAll(".plays [data-element=replay]")) {
       else target.removeAttribute("tabindex");
     }
   });
-  const scrolling = "pre, .cell_output > .output, .cell_output figure, .pst-scrollable-table-container";
+  const scrolling = "pre, .cell_output .output, .cell_output figure, .pst-scrollable-table-container";
   for (const host of document.querySelectorAll(scrolling)) sizes.observe(host);
 }
