@@ -13,8 +13,8 @@ never trained on.
 
 Three recipes, three seeds each: `long` has 90 CPU-minutes, `five` ten, `three` six,
 which is what two cores have in forty-five, five and three minutes. With `--choose` `long`
-was compared at 3,600 steps: dropout .2 and Muon's decay .1 had 1.424 nats, decay .3 1.434,
-dropout .3 and decay .1 more than 1.44. At an equal loss on the text that it was trained on
+was compared at 3,600 steps: dropout .2 and Muon's decay .1 had 1.424 nats, decay .3 1.434;
+dropout .3 and decay .1 stood at 1.462 after 3,200, where decay .3 had 1.442. At an equal loss on the text that it was trained on
 decay .3 was the best of the three, so it is given a third more steps. The trace keeps each run:
 its curve, what the model writes as it learns, its losses, its time. The weights of
 `long-0`, the first and not the best, are shipped in float16, and it is these that its
