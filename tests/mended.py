@@ -18,4 +18,5 @@ MENDED = (
     "language/decoding",
     "language/in-context",
     "vision/vlm-lens",
+    "vision/probing",
 )
