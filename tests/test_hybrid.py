@@ -179,8 +179,8 @@ def test_wrong_sizes_and_ids_are_named():
 # --- ModernBERT ------------------------------------------------------------------
 
 
-def modern_bert(model, window, **changes):
-    """A `ModernBertModel` with the weights of ours: alternating, RoPE, pre-norm."""
+def modern_bert(model, window, full_base=10_000.0, local_base=10_000.0, **changes):
+    """A `ModernBertModel` with the weights of ours: full and local, RoPE, pre-norm."""
     D, layers = model.embed.embedding_dim, len(model.layers)
     config = ModernBertConfig(
         vocab_size=model.embed.num_embeddings,
@@ -194,8 +194,8 @@ def modern_bert(model, window, **changes):
         ],
         local_attention=2 * window,
         rope_parameters={
-            kind: {"rope_type": "default", "rope_theta": 10_000.0}
-            for kind in ("full_attention", "sliding_attention")
+            "full_attention": {"rope_type": "default", "rope_theta": full_base},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local_base},
         },
         pad_token_id=None,
         attn_implementation="sdpa",

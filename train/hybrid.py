@@ -172,9 +172,17 @@ class Exam:
             found.append(where)
         return torch.cat(found)
 
-    @torch.no_grad()
+    def rare(self) -> Tensor:
+        """Which hidden tokens are not among the most frequent: bool (M,)."""
+        return self.rank[self.targets] >= FREQUENT
+
     def score(self, model) -> dict:
         """Loss (nats) and top-5 accuracy of all masked tokens, and by where a copy is."""
+        return self.summary(*self.answers(model))
+
+    @torch.no_grad()
+    def answers(self, model) -> tuple[Tensor, Tensor]:
+        """The loss of each masked token, and is it among the best five: (M,) both."""
         model.eval()
         losses, hits = [], []
         parts = zip(*(x.split(16) for x in (self.ids, self.seen, self.at)), strict=True)
@@ -182,7 +190,7 @@ class Exam:
             logits = model(seen, None, at).float()  # (m, V)
             losses.append(F.cross_entropy(logits, ids[at], reduction="none"))
             hits.append((logits.topk(5).indices == ids[at][:, None]).any(1))
-        return self.summary(torch.cat(losses), torch.cat(hits))
+        return torch.cat(losses), torch.cat(hits)
 
     def other_titles(self) -> "Exam":
         """The same gaps, each body under the title of the article before it."""
@@ -197,7 +205,7 @@ class Exam:
         return self.summary(-share.log()[self.targets], self.rank[self.targets] < 5)
 
     def summary(self, losses: Tensor, hits: Tensor) -> dict:
-        rare = self.rank[self.targets] >= FREQUENT
+        rare = self.rare()
         groups = {"all": torch.ones_like(rare), "frequent": ~rare}
         groups |= {name: rare & (self.where == i) for i, name in enumerate(SEEN)}
         return {
@@ -216,10 +224,19 @@ def loss(model, seen: Tensor, ids: Tensor, at: Tensor):
     return F.cross_entropy(model(seen, None, at), ids[at], reduction="sum"), at.sum()
 
 
-def train(change, steps, seed, articles, folder, evaluate=None, evaluate_every=None):
+def train(
+    change,
+    steps,
+    seed,
+    articles,
+    folder,
+    evaluate=None,
+    evaluate_every=None,
+    kind=MaskedLanguageModel,
+):
     """One run: the model, in evaluation mode, and its trace."""
     torch.manual_seed(seed)
-    model = MaskedLanguageModel(**MODEL | change)
+    model = kind(**MODEL | change)
     train = articles["train"]
 
     def batch(step: int, generator: torch.Generator):
