@@ -9,7 +9,7 @@ import heapq
 import itertools
 import math
 import re
-from collections import Counter, deque
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 import torch._dynamo  # what an optimiser imports at its first use is not the learner's time
 import torch.nn.functional as F
 
+from lib import sparse
 from lib.positions import sinusoidal
 from lib.tokenizers import presplit
 
@@ -916,86 +917,186 @@ def block_in_place(x, attention, mlp, norm_1, norm_2):
 # --- global and local --------------------------------------------------------------------
 
 
-def mask_by_places(T, block, places):
-    own = torch.arange(T) // block
-    mask = (own[:, None] - own).abs() <= 1
-    mask[:, places] = True
-    mask[places] = True
-    return mask
-
-
-def mask_by_loop(T, block, places):
+def fixed_by_loop(T, block):
     return [
         [
-            abs(i // block - j // block) <= 1 or i in places or j in places
-            for j in range(T)
+            k <= q and (k // block == q // block or k % block == block - 1)
+            for k in range(T)
         ]
-        for i in range(T)
+        for q in range(T)
     ]
 
 
-def layers_by_search(mask, source, asked):
-    queue, seen = deque([(source, 0)]), {source}
-    while queue:
-        at, n = queue.popleft()
-        if at == asked:
-            return n
-        for i in torch.nonzero(mask[:, at]).flatten().tolist():
-            if i not in seen:
-                seen.add(i)
-                queue.append((i, n + 1))
-    return -1
+def fixed_by_blocks(T, block):
+    mask = torch.zeros(T, T, dtype=torch.bool)
+    for start in range(0, T, block):
+        end = min(start + block, T)
+        mask[start:end, start:end] = True
+        mask[start:, block - 1 : start : block] = True
+    return torch.tril(mask)
 
 
-def layers_by_powers(mask, source, asked):
-    step = (mask | torch.eye(len(mask), dtype=torch.bool)).double()
-    reached = torch.eye(len(mask)).double()
-    for n in range(len(mask)):
-        if reached[asked, source] > 0:
-            return n
-        reached = step @ reached
-    return -1
+def fixed_in_numpy(T, block):
+    q, k = np.ogrid[:T, :T]
+    return (k <= q) & ((q // block == k // block) | ((k + 1) % block == 0))
 
 
-def layers_too_few(mask, source, asked):
-    if source == asked:
-        return 0
-    there = torch.arange(len(mask)) == source
-    for n in range(1, len(mask) - 1):
-        there = there | (mask & there).any(-1)
-        if there[asked]:
-            return n
-    return -1
+def fixed_by_pattern(T, block):
+    ends = range(block - 1, T, block)
+    return sparse.pattern(T, block=block, window=1, global_tokens=ends, causal=True)
 
 
-def layers_without_end(mask, source, asked):
-    there, count = torch.arange(len(mask)) == source, 0
-    while not there[asked]:
-        there, count = there | (mask & there).any(-1), count + 1
-    return count
+def fixed_open(T, block):
+    mask = sparse.pattern(T, block=block, window=1)
+    mask[:, block - 1 :: block] = True
+    return mask
 
 
-def layers_without_return(mask, source, asked):
-    there = torch.arange(len(mask)) == source
-    for n in range(len(mask)):
-        if there[asked]:
-            return n
-        there = there | (mask & there).any(-1)
+def fixed_of_first(T, block):
+    return [
+        [k <= q and (k // block == q // block or k % block == 0) for k in range(T)]
+        for q in range(T)
+    ]
+
+
+def bias_by_loop(table, T):
+    found = []
+    for row in table.tolist():
+        times = Counter(row)
+        found.append(
+            [-math.log(times[p]) if 0 <= p < T else float("-inf") for p in row]
+        )
+    return found
+
+
+def bias_by_where(table, T):
+    m = (table.unsqueeze(-1) == table.unsqueeze(1)).sum(1).float()
+    inside = (table >= 0) & (table < T)
+    return torch.where(inside, (1 / m).log(), -torch.inf)
+
+
+def bias_in_numpy(table, T):
+    table = table.numpy()
+    m = (table[:, :, None] == table[:, None, :]).sum(-1)
+    return np.where((table < 0) | (table >= T), -np.inf, -np.log(m))
+
+
+def bias_by_one_hot(table, T):
+    inside = (table >= 0) & (table < T)
+    at = table.clamp(0, T - 1)
+    counts = (F.one_hot(at, T) * inside[..., None]).sum(1)  # (blocks, T)
+    return (-counts.gather(1, at).log()).masked_fill(~inside, -torch.inf)
+
+
+def bias_by_factor(table, T):
+    m = (table[:, :, None] == table[:, None]).sum(-1)
+    return (1 / m).masked_fill((table < 0) | (table >= T), float("-inf"))
+
+
+def bias_by_hiding(table, T):
+    keep = (table >= 0) & (table < T)
+    keep &= ~(table[:, :, None] == table[:, None]).tril(-1).any(-1)
+    return torch.zeros(table.shape).masked_fill(~keep, float("-inf"))
+
+
+def entries_by_rows(T, block, G):
+    first = sum(range(1, 2 * block + 1))  # two blocks: all that is before is near
+    row = sum(block + 1 + i + G for i in range(block))  # the tokens of another block
+    return first + (T // block - 2) * row
+
+
+def heard_by_product(masks, source):
+    eye = torch.eye(masks.shape[-1])
+    reached = eye
+    for mask in masks:
+        reached = (mask.float() + eye) @ reached
+    return reached[:, source] > 0
+
+
+def heard_by_sets(masks, source):
+    has = {source}
+    for mask in masks.tolist():
+        has |= {i for i, row in enumerate(mask) if any(row[j] for j in has)}
+    return [i in has for i in range(masks.shape[-1])]
+
+
+def heard_in_place(masks, source):
+    has = torch.zeros(masks.shape[-1], dtype=torch.bool)
+    has[source] = True
+    for mask in masks:
+        has |= mask[:, has].any(1)
+    return has
+
+
+def heard_backwards(masks, source):
+    eye = torch.eye(masks.shape[-1])
+    reached = eye
+    for mask in masks:
+        reached = reached @ (mask.float() + eye)
+    return reached[:, source] > 0
+
+
+def heard_of_rows(masks, source):
+    has = torch.arange(masks.shape[-1]) == source
+    for mask in masks:
+        has = has | mask[has].any(0)
+    return has
+
+
+def heard_and_lost(masks, source):
+    has = torch.arange(masks.shape[-1]) == source
+    for mask in masks:
+        has = mask.float() @ has.float() > 0
+    return has
 
 
 # --- hybrid ------------------------------------------------------------------------------
 
 
-def hybrid_by_loop(T, block, reach, G):
-    return sum(
-        abs(i // block - j // block) <= reach or i < G or j < G
-        for i in range(T)
-        for j in range(T)
+def losses_by_loop(logits, ids, at):
+    found = []
+    for one, right, where in zip(logits, ids, at, strict=True):
+        gaps = F.cross_entropy(one[where], right[where]) if where.any() else 0.0
+        found.append(float(gaps))
+    return found
+
+
+def losses_by_shares(logits, ids, at):
+    log_shares = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+    means = -log_shares.masked_fill(~at, 0).sum(-1) / at.sum(-1)
+    return means.nan_to_num(0)
+
+
+def losses_without_a_guard(logits, ids, at):
+    return torch.stack(
+        [F.cross_entropy(logits[b][at[b]], ids[b][at[b]]) for b in range(len(ids))]
     )
 
 
-def hybrid_formula(T, b, r, G):
-    return b * b * ((2 * r + 1) * (T // b) - r * (r + 1)) + 2 * G * (T - (r + 1) * b)
+def reciprocal_by_sorting(logits, ids, at):
+    order = logits[at].argsort(-1, descending=True)  # (N, V)
+    rank = (order == ids[at][:, None]).float().argmax(-1) + 1  # (N,)
+    return (1 / rank).mean()
+
+
+def reciprocal_ranks(logits, ids, at):
+    logits, ids = logits[at].numpy(), ids[at].numpy()
+    pairs = zip(logits, ids, strict=True)
+    return [1 / (1 + int((row > row[i]).sum())) for row, i in pairs]
+
+
+def reciprocal_in_numpy(logits, ids, at):
+    return np.mean(reciprocal_ranks(logits, ids, at))
+
+
+def reciprocal_from_0(logits, ids, at):
+    order = logits[at].argsort(-1, descending=True)  # (N, V)
+    return (1 / (order == ids[at][:, None]).float().argmax(-1)).mean()
+
+
+def scores_by_loop(T, layers, every, side):
+    near = sum(min(T - 1, i + side) - max(0, i - side) + 1 for i in range(T))
+    return sum(near if i % every else T * T for i in range(layers))
 
 
 # --- masked language models --------------------------------------------------------------
@@ -1801,28 +1902,36 @@ RIGHT_ANSWERS = [
         "blocks by ceil",
         lambda T, block, window: math.ceil(T / block) * block**2 * window,
     ),
-    ("global_local", "mask", "places as they come", mask_by_places),
+    ("global_local", "fixed", "a loop, lists", fixed_by_loop),
+    ("global_local", "fixed", "block by block", fixed_by_blocks),
+    ("global_local", "fixed", "numpy", fixed_in_numpy),
+    ("global_local", "shared", "a loop", bias_by_loop),
+    ("global_local", "shared", "where, log of 1 / m", bias_by_where),
+    ("global_local", "shared", "numpy", bias_in_numpy),
+    ("global_local", "shared", "counted by position", bias_by_one_hot),
+    ("global_local", "entries", "row by row", entries_by_rows),
     (
         "global_local",
-        "mask",
-        "places as a tensor",
-        lambda T, block, places: mask_by_places(T, block, torch.tensor(places)),
+        "entries",
+        "a float",
+        lambda T, b, G: T / b * b * (b + 1) / 2 + T * b - b**2 + G * T - 2 * G * b,
     ),
-    ("global_local", "mask", "a loop, lists", mask_by_loop),
-    ("global_local", "layers", "a search", layers_by_search),
-    ("global_local", "layers", "powers of the mask", layers_by_powers),
-    ("hybrid_architecture", "entries", "a loop", hybrid_by_loop),
+    ("global_local", "heard", "a product", heard_by_product),
+    ("global_local", "heard", "sets", heard_by_sets),
+    ("global_local", "heard", "in place", heard_in_place),
+    ("hybrid_architecture", "losses", "a loop", losses_by_loop),
+    ("hybrid_architecture", "losses", "log_softmax, gather", losses_by_shares),
+    ("hybrid_architecture", "reciprocal", "sorted", reciprocal_by_sorting),
+    ("hybrid_architecture", "reciprocal", "numpy", reciprocal_in_numpy),
+    ("hybrid_architecture", "scores", "a loop", scores_by_loop),
     (
         "hybrid_architecture",
-        "loss",
-        "log_softmax first, a float",
-        lambda logits, ids, at: F.nll_loss(logits[at].log_softmax(-1), ids[at]).item(),
-    ),
-    (
-        "hybrid_architecture",
-        "loss",
-        "in float64",
-        lambda logits, ids, at: F.cross_entropy(logits[at].double(), ids[at]),
+        "scores",
+        "math.ceil",
+        lambda T, n, every, s: (
+            math.ceil(n / every) * T * T
+            + (n - math.ceil(n / every)) * (T + 2 * sum(T - k for k in range(1, s + 1)))
+        ),
     ),
     ("masked_lm", "pairs", "a loop", pairs_by_loop),
     ("masked_lm", "pairs", "a formula", pairs_by_formula),
@@ -2683,7 +2792,71 @@ WRONG_ANSWERS = [
         lambda dN, R: rms_backward(dN, R, mean_square(R).sqrt()),
         "ε is missing",
     ),
-    ("hybrid_architecture", "entries", "a formula", hybrid_formula, "in the first"),
+    (
+        "hybrid_architecture",
+        "losses",
+        "of all gaps",
+        lambda logits, ids, at: F.cross_entropy(logits[at], ids[at]),
+        "one mean over all gaps",
+    ),
+    (
+        "hybrid_architecture",
+        "losses",
+        "no gaps",
+        losses_without_a_guard,
+        "0 / 0",
+    ),
+    (
+        "hybrid_architecture",
+        "losses",
+        "all tokens",
+        lambda logits, ids, at: torch.stack(
+            [F.cross_entropy(*pair) for pair in zip(logits, ids, strict=True)]
+        ),
+        "all tokens",
+    ),
+    ("hybrid_architecture", "reciprocal", "argmax", reciprocal_from_0, "from 1"),
+    (
+        "hybrid_architecture",
+        "reciprocal",
+        "of the mean",
+        lambda *case: 1 / (1 / torch.tensor(reciprocal_ranks(*case))).mean(),
+        "1 / mean rank",
+    ),
+    (
+        "hybrid_architecture",
+        "reciprocal",
+        "at or above",
+        lambda *case: (1 / (1 / torch.tensor(reciprocal_ranks(*case)) + 1)).mean(),
+        "counted among",
+    ),
+    (
+        "hybrid_architecture",
+        "scores",
+        "rounded down",
+        lambda T, n, every, s: (
+            n // every * T * T + (n - n // every) * (T * (2 * s + 1) - s * (s + 1))
+        ),
+        "round up",
+    ),
+    (
+        "hybrid_architecture",
+        "scores",
+        "no ends",
+        lambda T, n, every, s: sum(
+            T * (2 * s + 1) if i % every else T * T for i in range(n)
+        ),
+        "fewer neighbours",
+    ),
+    (
+        "hybrid_architecture",
+        "scores",
+        "swapped",
+        lambda T, n, every, s: sum(
+            T * T if i % every else T * (2 * s + 1) - s * (s + 1) for i in range(n)
+        ),
+        "changed places",
+    ),
     (
         "masked_lm",
         "pairs",
@@ -2718,15 +2891,6 @@ WRONG_ANSWERS = [
         "the last row",
         lambda log_shares, ids: log_shares[-1].gather(1, ids[:, None]).sum(),
         "",
-    ),
-    (
-        "hybrid_architecture",
-        "entries",
-        "T rounded up",
-        lambda T, block, reach, G: hybrid_by_loop(
-            -(-T // block) * block, block, reach, G
-        ),
-        "filled up",
     ),
     (
         "sentencepiece",
@@ -2892,7 +3056,53 @@ WRONG_ANSWERS = [
         lambda T, block, window: T * window * block,
         "filled up",
     ),
-    ("global_local", "layers", "range(1, T − 1)", layers_too_few, "too soon"),
+    ("global_local", "fixed", "one call of pattern", fixed_by_pattern, "no row"),
+    ("global_local", "fixed", "not causal", fixed_open, "reads later ones"),
+    ("global_local", "fixed", "the first tokens", fixed_of_first, "first tokens"),
+    ("global_local", "shared", "1 / m", bias_by_factor, "is a factor"),
+    ("global_local", "shared", "the first stays", bias_by_hiding, "hides all copies"),
+    (
+        "global_local",
+        "shared",
+        "log m, added",
+        lambda table, T: (-torch.tensor(bias_by_loop(table, T))).masked_fill(
+            (table < 0) | (table >= T), -torch.inf
+        ),
+        "heavier",
+    ),
+    (
+        "global_local",
+        "entries",
+        "the page's formula",
+        lambda T, b, G: b * b * (3 * T // b - 2) + 2 * G * (T - 2 * b),
+        "looks both ways",
+    ),
+    (
+        "global_local",
+        "entries",
+        "its half",
+        lambda T, b, G: (b * b * (3 * T // b - 2) + 2 * G * (T - 2 * b)) // 2,
+        "diagonal",
+    ),
+    (
+        "global_local",
+        "entries",
+        "rows of the globals",
+        lambda T, b, G: entries_by_rows(T, b, G) + G * (T - 2 * b),
+        "adds nothing",
+    ),
+    (
+        "global_local",
+        "entries",
+        "drawn",
+        lambda T, b, G: int(
+            sparse.pattern(T, block=b, global_tokens=range(G), causal=True).sum()
+        ),
+        "RuntimeError",
+    ),
+    ("global_local", "heard", "multiplied from the right", heard_backwards, "order"),
+    ("global_local", "heard", "rows", heard_of_rows, "wrong way round"),
+    ("global_local", "heard", "nothing kept", heard_and_lost, "keeps what it has"),
     ("absolute_positions", "grid", "one line", grid_of_places, "from 0 to HW − 1"),
     ("absolute_positions", "grid", "column first", grid_swapped, "changed places"),
     ("layer_norm", "group_norm", "split", group_norm_by_split, "how many groups"),
@@ -2989,14 +3199,6 @@ WRONG_ANSWERS = [
     ),
     ("relative_positions", "bucket", "own up to h", bucket_one_own_more, "of its own"),
     ("relative_positions", "bucket", "ceil", bucket_rounded_up, "rounded up"),
-    (
-        "global_local",
-        "layers",
-        "no return −1",
-        layers_without_return,
-        "`return` missing",
-    ),
-    ("global_local", "layers", "no end", layers_without_end, "does its loop end"),
     # once met with a message that names nothing
     ("layer_norm", "learned", "two norms a block", 6272, "two norms a block"),
     (
@@ -3050,20 +3252,6 @@ WRONG_ANSWERS = [
     ),
     (
         "hybrid_architecture",
-        "loss",
-        "two softmaxes",
-        lambda logits, ids, at: F.cross_entropy(logits.softmax(-1)[at], ids[at]),
-        "two softmaxes",
-    ),
-    (
-        "hybrid_architecture",
-        "loss",
-        "the visible tokens",
-        lambda logits, ids, at: F.cross_entropy(logits[~at], ids[~at]),
-        "can read",
-    ),
-    (
-        "hybrid_architecture",
         "start",
         "no spread",
         lambda d_model, spread: d_model**-0.5,
@@ -3089,17 +3277,6 @@ WRONG_ANSWERS = [
     ),
     # found by changing the solutions at random
     (
-        "global_local",
-        "once",
-        "T alone left out",
-        lambda table, T: (
-            (table >= 0)
-            & (table != T)
-            & ~(table[:, :, None] == table[:, None]).tril(-1).any(-1)
-        ),
-        "",
-    ),
-    (
         "relative_positions",
         "bucket",
         "far // h",
@@ -3117,13 +3294,6 @@ WRONG_ANSWERS = [
     ),
     # what the question leaves no longer open
     ("attention_cost", "texts", "one more", 301, "equally long"),
-    (
-        "hybrid_architecture",
-        "entries",
-        "unordered pairs",
-        lambda *case: (hybrid_by_loop(*case) + case[0]) // 2,
-        "two entries",
-    ),
     (
         "vit",
         "tokens",

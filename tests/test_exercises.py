@@ -33,8 +33,6 @@ EXERCISES = [
     for name, exercise in vars(importlib.import_module(f"lib.exercises.{room}")).items()
     if isinstance(exercise, Exercise)
 ]
-# Chapters none of whose functions, pasted, answers one of their exercises.
-VARIED = (*MENDED, "length/hybrid-architecture")
 # Rooms whose functions load, draw or train, and the catalogues: none is a method.
 OUTWARD = "data|exercises?|figures|pretrained|runtime|training|weights"
 
@@ -385,7 +383,7 @@ def page(name: str):
     return notebook, importlib.import_module(f"lib.exercises.{room}")
 
 
-@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize("name", MENDED)
 def test_nothing_that_the_page_shows_answers_its_exercises(name):
     assert pasted(*page(name)) == []
 

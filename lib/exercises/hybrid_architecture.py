@@ -10,146 +10,172 @@ _generator = torch.Generator().manual_seed(0)
 
 
 def _draw(B: int, T: int, V: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, T, V), ids (B, T), and which of them are masked."""
+    """Logits (B, T, V), ids (B, T), and which of them are masked: in the last none."""
     logits = 3 * torch.randn(B, T, V, generator=_generator)
     ids = torch.randint(V, (B, T), generator=_generator)
     at = torch.rand(B, T, generator=_generator) < share
-    at[:, 0] = True
+    at[:, 0], at[-1] = True, False
     return logits, ids, at
 
 
-_DRAWN = [_draw(2, 30, 12, 0.3), _draw(3, 20, 9, 0.4)]
+_DRAWN = [_draw(3, 30, 12, 0.3), _draw(4, 20, 9, 0.4)]
 
 
-# --- loss: at the gaps only ------------------------------------------------------
+# --- losses: at the gaps only, text by text ----------------------------------------
 
 
-def _loss(logits, ids, at):
-    return F.cross_entropy(logits[at], ids[at])
+def _each(logits, ids):
+    return F.cross_entropy(logits.mT, ids, reduction="none")  # (B, T)
 
 
-def _everywhere(logits, ids, at):
-    return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
-
-
-def _diluted(logits, ids, at):
-    losses = F.cross_entropy(logits.mT, ids, reduction="none")
-    return (losses * at).mean()
-
-
-def _summed(logits, ids, at):
-    return F.cross_entropy(logits[at], ids[at], reduction="sum")
-
-
-def _softmax_twice(logits, ids, at):
-    return F.cross_entropy(logits[at].softmax(-1), ids[at])
+def _losses(logits, ids, at):
+    return (_each(logits, ids) * at).sum(1) / at.sum(1).clamp(min=1)
 
 
 def _shifted(logits, ids, at):
-    return F.cross_entropy(logits[:, :-1][at[:, 1:]], ids[:, 1:][at[:, 1:]])
+    return _losses(logits[:, :-1], ids[:, 1:], at[:, 1:])
 
 
-loss = Exercise(
-    correct=_loss,
+losses = Exercise(
+    correct=_losses,
     mistakes={
+        "this is one mean over all gaps: each text has its own": (
+            lambda logits, ids, at: F.cross_entropy(logits[at], ids[at])
+        ),
+        "these are the losses gap by gap: a text has the mean of its own": (
+            lambda logits, ids, at: F.cross_entropy(
+                logits[at], ids[at], reduction="none"
+            )
+        ),
+        "a text without a gap has 0 / 0: let it be 0": lambda logits, ids, at: (
+            (_each(logits, ids) * at).sum(1) / at.sum(1)
+        ),
         "this averages over all tokens; the others stand in the input for all to read, "
-        "and the model learns to copy them": _everywhere,
+        "and the model learns to copy them": lambda logits, ids, at: _each(
+            logits, ids
+        ).mean(1),
         "the losses of the gaps are right, but they are divided by the number of all "
-        "tokens: the share that is masked would scale the loss": _diluted,
-        "this is a sum: with twice the gaps it is twice as large": _summed,
+        "tokens: divide by that of the text's gaps": lambda logits, ids, at: (
+            _each(logits, ids) * at
+        ).mean(1),
+        "each text is divided by the gaps of all texts: take its own": (
+            lambda logits, ids, at: (_each(logits, ids) * at).sum(1) / at.sum()
+        ),
+        "these are sums: with twice the gaps they are twice as large": (
+            lambda logits, ids, at: (_each(logits, ids) * at).sum(1)
+        ),
         "this predicts the next token, as a causal model does; a gap's logits stand at "
         "the gap itself": _shifted,
         "there are two softmaxes: cross_entropy takes logits, and has its own": (
-            _softmax_twice
+            lambda logits, ids, at: _losses(logits.softmax(-1), ids, at)
         ),
         "these are the tokens that the model can read: `at` is True at the gaps": (
-            lambda logits, ids, at: _loss(logits, ids, ~at)
+            lambda logits, ids, at: _losses(logits, ids, ~at)
         ),
     },
     cases=_DRAWN,
 )
 
 
-# --- top_five: the share of gaps ---------------------------------------------------
+# --- reciprocal: the mean of 1 / rank ----------------------------------------------
 
 
-def _top(logits, ids, at, k=5):
-    return (logits[at].topk(k).indices == ids[at][:, None]).any(-1).double().mean()
+def _rank(logits, ids, at):
+    right = logits[at].gather(1, ids[at][:, None])  # (N, 1)
+    return (logits[at] > right).sum(-1) + 1.0  # (N,)
 
 
-top_five = Exercise(
-    correct=_top,
+def _everywhere(at):
+    return torch.ones_like(at)
+
+
+reciprocal = Exercise(
+    correct=lambda *case: (1 / _rank(*case)).mean(),
     mistakes={
-        "this is top-1: the first guess alone": lambda *case: _top(*case, k=1),
+        "ranks count from 1: the best guess would have 1 / 0": lambda *case: (
+            1 / (_rank(*case) - 1)
+        ).mean(),
+        "the right token is counted among those before it: the best guess has rank "
+        "1": lambda *case: (1 / (_rank(*case) + 1)).mean(),
+        "this is the mean rank: one gap at rank 8,000 outweighs all others; take "
+        "1 / rank first": lambda *case: _rank(*case).mean(),
+        "this is 1 / mean rank: take 1 / rank of each gap first": lambda *case: (
+            1 / _rank(*case).mean()
+        ),
+        "the ranks count from the worst guess": lambda logits, ids, at: (
+            1 / _rank(-logits, ids, at)
+        ).mean(),
         "all tokens are counted, those that the model can read as well": (
-            lambda logits, ids, at: _top(logits, ids, torch.ones_like(at))
+            lambda logits, ids, at: (1 / _rank(logits, ids, _everywhere(at))).mean()
         ),
-        "each guess is counted apart: a gap has five, of which one at most is right": (
-            lambda *case: _top(*case) / 5
+        "this is a sum: divide by the number of gaps": lambda *case: (
+            1 / _rank(*case)
+        ).sum(),
+        "that is divided by the number of all tokens": lambda logits, ids, at: (
+            (1 / _rank(logits, ids, at)).sum() / at.numel()
+        ),
+        "this is the share of gaps that are right at once: rank 2 counts a half": (
+            lambda *case: (_rank(*case) == 1).double().mean()
+        ),
+        "this is the top-5 accuracy": lambda *case: (_rank(*case) <= 5).double().mean(),
+        "these are the gaps one by one: their mean is asked for": lambda *case: (
+            1 / _rank(*case)
         ),
     },
     cases=_DRAWN,
 )
 
 
-# --- entries: scores that one hybrid layer computes ------------------------------
+# --- scores: of a stack with full and local layers -----------------------------------
 
 
-def _pattern(T, block, reach, G):
-    at = torch.arange(T) // block
-    near = (at[:, None] - at).abs() <= reach
-    column = torch.zeros(T, T, dtype=torch.bool)
-    column[:, :G] = True
-    return near, column
+def _near(T: int, side: int) -> int:
+    return T * (2 * side + 1) - side * (side + 1)
 
 
-def _entries(T, block, reach, G):
-    near, column = _pattern(T, block, reach, G)
-    return int((near | column | column.T).sum())
+def _scores(T, layers, every, side):
+    full = -(-layers // every)
+    return full * T**2 + (layers - full) * _near(T, side)
 
 
-def _one_way(T, block, reach, G):
-    near, column = _pattern(T, block, reach, G)
-    return int((near | column).sum())
+def _with(full, near):
+    return lambda T, layers, every, side: (
+        full(layers, every) * T**2 + (layers - full(layers, every)) * near(T, side)
+    )
 
 
-def _twice(T, block, reach, G):
-    near, column = _pattern(T, block, reach, G)
-    return int(near.sum() + (column | column.T).sum())
+def _up(layers, every):
+    return -(-layers // every)
 
 
-def _filled(T, block, reach, G):
-    return _entries(-(-T // block) * block, block, reach, G)
-
-
-def _unordered(T, block, reach, G):
-    return (_entries(T, block, reach, G) + T) // 2
-
-
-def _in_the_first_block(T, block, reach, G):
-    window = block**2 * ((2 * reach + 1) * (T // block) - reach * (reach + 1))
-    return window + 2 * G * (T - (reach + 1) * block)
-
-
-def _endless(T, block, reach, G):
-    return T * ((2 * reach + 1) * block + G) + G * T
-
-
-entries = Exercise(
-    correct=_entries,
+scores = Exercise(
+    correct=_scores,
     mistakes={
-        "the column is there and the row is not: a global token also meets "
-        "everybody": _one_way,
-        "a global key in the window is counted twice": _twice,
-        "the first and last blocks have no neighbour on one side, and a global key "
-        "inside the window is met once": _endless,
-        "the last block is filled up: only the T tokens are queries and keys": _filled,
-        "(i, j) and (j, i) are two entries: in one i is the query, in the other "
-        "j": _unordered,
-        "that takes whole blocks, and all global tokens in the first: one that stands in "
-        "a later block has more of its row in the window already": _in_the_first_block,
+        "layer 0 is full, and each `every`-th after it: round up": _with(
+            lambda layers, every: layers // every, _near
+        ),
+        "that has a full layer after each `every` local ones": _with(
+            lambda layers, every: -(-layers // (every + 1)), _near
+        ),
+        "the kinds have changed places: each `every`-th layer is full": _with(
+            lambda layers, every: layers - -(-layers // every), _near
+        ),
+        "the first and the last tokens have fewer neighbours: side · (side + 1) are "
+        "missing": _with(_up, lambda T, side: T * (2 * side + 1)),
+        "a token meets itself, too": _with(_up, lambda T, side: _near(T, side) - T),
+        "`side` tokens are met on each side, not in all": _with(
+            _up, lambda T, side: _near(T, side // 2)
+        ),
+        "that window looks back only: it has as many tokens ahead": _with(
+            _up, lambda T, side: T * (side + 1) - side * (side + 1) // 2
+        ),
+        "all layers are full": lambda T, layers, every, side: layers * T**2,
+        "all layers are local": lambda T, layers, every, side: layers * _near(T, side),
+        "that is one full and one local layer": lambda T, layers, every, side: (
+            T**2 + _near(T, side)
+        ),
     },
-    cases=[(24, 4, 1, 2), (30, 5, 2, 5), (22, 4, 1, 7), (256, 16, 1, 32)],
+    cases=[(256, 4, 3, 16), (8192, 22, 3, 64), (100, 9, 2, 10)],
     tol=0,
 )
 
