@@ -10,6 +10,8 @@ MENDED = (
     "block/rope",
     "block/transformer-by-hand",
     "length/attention-cost",
+    "length/global-local",
+    "length/hybrid-architecture",
     "length/local-attention",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
