@@ -18,7 +18,7 @@ import torch._dynamo  # what an optimiser imports at its first use is not the le
 import torch.nn.functional as F
 
 from lib import sparse
-from lib.positions import sinusoidal
+from lib.positions import sinusoidal, t5_bucket
 from lib.tokenizers import presplit
 
 # --- absolute positions ------------------------------------------------------------------
@@ -1196,34 +1196,72 @@ def clip_in_numpy(gradients, most):
 # --- relative positions ------------------------------------------------------------------
 
 
-def bucket_by_difference(back, buckets, far):
+def values_by_loop(weights, value, table):
+    reach, out = len(table) // 2, []
+    for i in range(len(value)):
+        row = torch.zeros(value.shape[1])
+        for j in range(len(value)):
+            c = min(max(j - i, -reach), reach)
+            row = row + weights[i, j] * (value[j] + table[c + reach])
+        out.append(row)
+    return torch.stack(out)
+
+
+def values_by_distance(weights, value, table):  # the weight of each vector first
+    T, reach = len(value), len(table) // 2
+    place = torch.arange(T)
+    column = (place[None] - place[:, None]).clamp(-reach, reach) + reach
+    of_row = torch.zeros(T, len(table)).scatter_add(1, column, weights)  # (T, 2r + 1)
+    return weights @ value + of_row @ table
+
+
+def values_in_numpy(weights, value, table):
+    w, v, t = weights.numpy(), value.numpy(), table.numpy()
+    r = len(t) // 2
+    apart = np.arange(len(v))[None] - np.arange(len(v))[:, None]
+    return (w[..., None] * (v[None] + t[np.clip(apart, -r, r) + r])).sum(1)
+
+
+def values_of_the_keys_row(weights, value, table):  # gathered along the wrong axis
+    T, reach = len(value), len(table) // 2
+    place = torch.arange(T)
+    row = (place[:, None] - place[None]).clamp(-reach, reach) + reach
+    return weights @ value + torch.einsum("ij,ijd->id", weights, table[row])
+
+
+def first_by_search(b, buckets, far):
+    every = -torch.arange(far + 1)
+    return int((t5_bucket(every, False, buckets, far) == b).nonzero()[0])
+
+
+def first_by_counting(b, buckets, far):
+    h, back = buckets // 2, 0
+    while True:
+        share = math.log(max(back, 1) / h) / math.log(far / h) * (buckets - h)
+        if min(back if back < h else h + int(share), buckets - 1) == b:
+            return back
+        back += 1
+
+
+def first_by_exp(b, buckets, far):
     h = buckets // 2
-    b = back.clamp(min=1)
-    share = (torch.log(b) - math.log(h)) / (math.log(far) - math.log(h))
-    wide = (h + (share * (buckets - h)).long()).clamp(max=buckets - 1)
-    return torch.where(back < h, back, wide)
+    if b <= h:
+        return b
+    share = (b - h) / (buckets - h)
+    return int(math.exp(math.log(h) + share * (math.log(far) - math.log(h)))) + 1
 
 
-def bucket_by_loop(back, buckets, far):
-    h, found = buckets // 2, []
-    for b in back.tolist():
-        wide = h + int(math.log(max(b, 1) / h, far / h) * (buckets - h))
-        found.append(b if b < h else min(wide, buckets - 1))
+def first_not_own(b, buckets, far):
+    h = buckets // 2
+    return math.ceil(h * (far / h) ** ((b - h) / (buckets - h)))
+
+
+def heads_by_loop(H, near, far):
+    ratio = (near / far) ** (1 / (H - 1))
+    found = [-math.log(0.1) / near]
+    while len(found) < H:
+        found.append(found[-1] * ratio)
     return found
-
-
-def bucket_rounded_up(back, buckets, far):
-    h = buckets // 2
-    share = torch.log(back.clamp(min=1) / h) / math.log(far / h)
-    wide = (h + (share * (buckets - h)).ceil().long()).clamp(max=buckets - 1)
-    return torch.where(back < h, back, wide)
-
-
-def bucket_one_own_more(back, buckets, far):
-    h = buckets // 2
-    share = torch.log(back.clamp(min=1) / h) / math.log(far / h)
-    wide = (h + 1 + (share * (buckets - h)).long()).clamp(max=buckets - 1)
-    return torch.where(back <= h, back, wide)
 
 
 # --- SentencePiece -----------------------------------------------------------------------
@@ -1955,8 +1993,27 @@ RIGHT_ANSWERS = [
     ("neural_networks", "clip", "torch's own", clip_by_torch),
     ("neural_networks", "clip", "one long vector", clip_by_cat),
     ("neural_networks", "clip", "numpy", clip_in_numpy),
-    ("relative_positions", "bucket", "difference of logarithms", bucket_by_difference),
-    ("relative_positions", "bucket", "a loop, a list", bucket_by_loop),
+    ("relative_positions", "values", "loops", values_by_loop),
+    ("relative_positions", "values", "a weight for each distance", values_by_distance),
+    ("relative_positions", "values", "numpy", values_in_numpy),
+    ("relative_positions", "first", "searched among buckets", first_by_search),
+    ("relative_positions", "first", "counted up", first_by_counting),
+    ("relative_positions", "first", "exp, and one on", first_by_exp),
+    ("relative_positions", "heads", "a loop, a list", heads_by_loop),
+    (
+        "relative_positions",
+        "heads",
+        "geomspace",
+        lambda H, near, far: np.log(10) / np.geomspace(near, far, H),
+    ),
+    (
+        "relative_positions",
+        "heads",
+        "logspace",
+        lambda H, near, far: (
+            math.log(10) / torch.logspace(math.log10(near), math.log10(far), H)
+        ),
+    ),
     (
         "relative_positions",
         "reach",
@@ -3197,8 +3254,65 @@ WRONG_ANSWERS = [
         lambda encoded, texts: sum(map(len, encoded)) / len("\n".join(texts)),
         "line end",
     ),
-    ("relative_positions", "bucket", "own up to h", bucket_one_own_more, "of its own"),
-    ("relative_positions", "bucket", "ceil", bucket_rounded_up, "rounded up"),
+    (
+        "relative_positions",
+        "values",
+        "query minus key",
+        values_of_the_keys_row,
+        "swapped",
+    ),
+    (
+        "relative_positions",
+        "values",
+        "the vectors alone",
+        lambda weights, value, table: values_by_loop(weights, value * 0, table),
+        "values of the tokens",
+    ),
+    (
+        "relative_positions",
+        "values",
+        "no weights",
+        lambda w, v, t: w @ v + values_by_loop(torch.ones(len(v), len(v)), v * 0, t),
+        "without their weights",
+    ),
+    (
+        "relative_positions",
+        "first",
+        "int",
+        lambda b, buckets, far: int(first_by_exp(b, buckets, far) - (b > buckets // 2)),
+        "rounded down",
+    ),
+    ("relative_positions", "first", "no own buckets", first_not_own, "one distance"),
+    (
+        "relative_positions",
+        "first",
+        "the last of it",
+        lambda b, buckets, far: first_by_exp(b + 1, buckets, far) - 1,
+        "where the bucket ends",
+    ),
+    (
+        "relative_positions",
+        "heads",
+        "geomspace of the distances",
+        lambda H, near, far: np.geomspace(near, far, H),
+        "those are the distances",
+    ),
+    (
+        "relative_positions",
+        "heads",
+        "linspace of the distances",
+        lambda H, near, far: np.log(10) / np.linspace(near, far, H),
+        "equal steps",
+    ),
+    (
+        "relative_positions",
+        "heads",
+        "exponents h/H",
+        lambda H, near, far: (
+            math.log(10) / near * (near / far) ** (torch.arange(1, H + 1) / H)
+        ),
+        "exponent is 0",
+    ),
     # once met with a message that names nothing
     ("layer_norm", "learned", "two norms a block", 6272, "two norms a block"),
     (
@@ -3276,15 +3390,6 @@ WRONG_ANSWERS = [
         "",
     ),
     # found by changing the solutions at random
-    (
-        "relative_positions",
-        "bucket",
-        "far // h",
-        lambda back, buckets, far: bucket_by_difference(
-            back, buckets, far // (buckets // 2) * (buckets // 2)
-        ),
-        "",
-    ),
     (
         "vit",
         "ece",

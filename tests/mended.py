@@ -6,6 +6,7 @@ MENDED = (
     "block/feed-forward",
     "block/multi-head",
     "block/absolute-positions",
+    "block/relative-positions",
     "block/layer-norm",
     "block/rope",
     "block/transformer-by-hand",

@@ -44,7 +44,7 @@ distance = Exercise(
 )
 
 
-# --- shaw: the vectors of the distances, met by the query ----------------------------
+# --- values: Shaw's second table -----------------------------------------------------
 
 
 def _column(T, reach, sign=1):
@@ -52,135 +52,137 @@ def _column(T, reach, sign=1):
     return apart.clamp(-reach, reach) + reach
 
 
-def _shaw(query, table, sign=1):
-    column = _column(len(query), len(table) // 2, sign)
-    return (query @ table.mT / query.shape[-1] ** 0.5).gather(-1, column)
+def _of_distance(weights, table, sign=1):
+    """Each pair's vector, weighted: (T, d)."""
+    column = _column(len(weights), len(table) // 2, sign)
+    return torch.einsum("ij,ijd->id", weights, table[column])
 
 
-def _wrapped(query, table):
+def _values(weights, value, table):
+    return weights @ value + _of_distance(weights, table)
+
+
+def _wrapped(weights, value, table):
     """Distances counted from the middle, without the shift: negative ones wrap."""
-    reach = len(table) // 2
-    column = (_column(len(query), reach) - reach) % len(table)
-    return (query @ table.mT / query.shape[-1] ** 0.5).gather(-1, column)
+    column = _column(len(value), len(table) // 2) - len(table) // 2
+    return weights @ value + torch.einsum("ij,ijd->id", weights, table[column])
 
 
-def _not_cut(query, table):
-    reach, T = len(table) // 2, len(query)
+def _not_cut(weights, value, table):
+    reach, T = len(table) // 2, len(value)
     column = torch.arange(T)[None, :] - torch.arange(T)[:, None] + reach
-    return (query @ table.mT / query.shape[-1] ** 0.5).gather(-1, column % len(table))
+    vectors = table[column % len(table)]
+    return weights @ value + torch.einsum("ij,ijd->id", weights, vectors)
 
 
-def _met_by_key(query, table):
-    """q_j in the place of q_i."""
-    vectors = table[_column(len(query), len(table) // 2)]  # (T, T, d)
-    return (vectors * query[None]).sum(-1) / query.shape[-1] ** 0.5
+def _summed(weights, value, table):
+    return table[_column(len(value), len(table) // 2)].sum(1)
 
 
-shaw = Exercise(
-    correct=_shaw,
+values = Exercise(
+    correct=_values,
     mistakes={
-        "the division by √d is missing": lambda query, table: (
-            _shaw(query, table) * query.shape[-1] ** 0.5
+        "the values of the tokens are missing: the vector of the distance is added to "
+        "them": lambda weights, value, table: _of_distance(weights, table),
+        "the values of the tokens have lost their weights": lambda w, value, table: (
+            value + _of_distance(w, table)
         ),
-        "divided by d: it is its root": lambda query, table: (
-            _shaw(query, table) / query.shape[-1] ** 0.5
+        "the vectors of the distances are missing": lambda weights, value, table: (
+            weights @ value
+        ),
+        "the vectors are added up without their weights": lambda weights, value, table: (
+            weights @ value + _summed(weights, value, table)
+        ),
+        "the vectors are averaged: each counts with the weight of its "
+        "pair": lambda weights, value, table: (
+            weights @ value + _summed(weights, value, table) / len(value)
         ),
         "before and after are swapped: the distance is key minus "
-        "query": lambda query, table: _shaw(query, table, -1),
+        "query": lambda weights, value, table: (
+            weights @ value + _of_distance(weights, table, -1)
+        ),
         "the middle row of the table is distance 0: add the reach to the "
         "distance": _wrapped,
         "a distance beyond the table wraps around: cut it off at the reach": _not_cut,
-        "each vector met the token of the column: it meets the query, that of the "
-        "row": _met_by_key,
-        "rows and columns are swapped: one row for each query": lambda query, table: (
-            _shaw(query, table).mT
+        "the weights are turned: a row belongs to a query": lambda w, value, table: (
+            _values(w.mT, value, table)
         ),
-        "those are scores for each row of the table: pick the one of each pair's "
-        "distance": lambda query, table: query @ table.mT / query.shape[-1] ** 0.5,
-    },
-    cases=[(_normal(0, 6, 4), _normal(1, 5, 4)), (_normal(2, 4, 9), _normal(3, 7, 9))],
-)
-
-
-# --- bucket: T5's, for a model that reads forwards -----------------------------------
-
-
-def _bucket(back, buckets, far, exact=None, cap=True, log=True, cut=torch.floor):
-    exact = buckets // 2 if exact is None else exact
-    share = torch.log(back.clamp(min=1) / exact) / math.log(far / exact)
-    if not log:
-        share = (back - exact) / (far - exact)
-    wide = exact + cut(share * (buckets - exact)).long()
-    if cap:
-        wide = wide.clamp(max=buckets - 1)
-    return torch.where(back < exact, back, wide)
-
-
-bucket = Exercise(
-    correct=_bucket,
-    mistakes={
-        "the last bucket has no end: beyond `far`, all share buckets − "
-        "1": lambda back, buckets, far: _bucket(back, buckets, far, cap=False),
-        "the wide buckets are equally wide: they widen in ratio, by the "
-        "logarithm": lambda back, buckets, far: _bucket(back, buckets, far, log=False),
-        "every distance has a bucket of its own: only the first half of the buckets "
-        "works so": lambda back, buckets, far: back.clamp(max=buckets - 1),
-        "the wide buckets start at 0: they follow the own ones, from buckets // 2 "
-        "on": lambda back, buckets, far: torch.where(
-            back < buckets // 2,
-            back,
-            (_bucket(back, buckets, far) - buckets // 2),
+        "divided by √d: that is for scores, not for values": lambda w, value, table: (
+            w @ value + _of_distance(w, table) / value.shape[-1] ** 0.5
         ),
-        "a quarter of the buckets is exact: it is half, when nothing comes "
-        "later": lambda back, buckets, far: _bucket(
-            back, buckets, far, exact=buckets // 4
-        ),
-        "one bucket too high beyond the first half: either the fraction is rounded up "
-        "(cut it off), or the distance buckets // 2 has a bucket of its own (it opens "
-        "the wide ones)": lambda back, buckets, far: torch.where(
-            back <= buckets // 2,
-            back,
-            (_bucket(back, buckets, far) + 1).clamp(max=buckets - 1),
-        ),
-        "rounded to the nearest: cut off the fraction": lambda back, buckets, far: (
-            _bucket(back, buckets, far, cut=torch.round)
+        "a softmax of weights: they have been through one": lambda w, value, table: (
+            _values(w.softmax(-1), value, table)
         ),
     },
-    cases=[  # no distance lies where a bucket begins, so that rounding never decides
-        (torch.arange(40), 8, 22),
-        (torch.tensor([0, 1, 15, 16, 17, 20, 50, 127, 128, 5000]), 32, 128),
+    cases=[
+        (_normal(0, 6, 6).softmax(-1), _normal(1, 6, 4), _normal(2, 5, 4)),
+        (_normal(3, 4, 4).softmax(-1), _normal(4, 4, 9), _normal(5, 7, 9)),
     ],
 )
 
 
-# --- slopes: ALiBi's -----------------------------------------------------------------
+# --- first: where a bucket of T5 begins ------------------------------------------------
 
 
-def _slopes(H):
-    return 2.0 ** (-8 * torch.arange(1, H + 1) / H)
+def _start(b, buckets, far, exact=None, own=True, over=None):
+    """Not rounded."""
+    exact = buckets // 2 if exact is None else exact
+    if own and b < exact:
+        return b
+    return exact * (far / exact) ** ((b - exact) / (over or buckets - exact))
 
 
-slopes = Exercise(
-    correct=_slopes,
+def _first(b, buckets, far):
+    return math.ceil(_start(b, buckets, far))
+
+
+def _equally_wide(b, buckets, far):
+    h = buckets // 2
+    return b if b < h else math.ceil(h + (b - h) / (buckets - h) * (far - h))
+
+
+def _ratio_of_far(b, buckets, far):
+    h = buckets // 2
+    return b if b < h else math.ceil(h * far ** ((b - h) / (buckets - h)))
+
+
+first = Exercise(
+    correct=_first,
     mistakes={
-        "the first head has slope 1: heads count from 1, so that the last has "
-        "1/256": lambda H: 2.0 ** (-8 * torch.arange(H) / H),
-        "that is right for 8 heads only: the exponents run to 8 in H equal "
-        "steps": lambda H: 2.0 ** -torch.arange(1.0, H + 1),
-        "the steps are equal in the slope: they are equal in the exponent, a constant "
-        "ratio": lambda H: torch.linspace(0.5, 1 / 256, H),
-        "the sign: a slope is positive, the bias subtracts it": lambda H: -_slopes(H),
-        "the order is turned: the first head has the steepest slope": lambda H: _slopes(
-            H
-        ).flip(0),
-        "the powers are of e: they are of 2": lambda H: torch.exp(
-            -8 * torch.arange(1, H + 1) / H
+        "rounded down: the whole number below belongs to the bucket "
+        "before": lambda b, buckets, far: math.floor(_start(b, buckets, far)),
+        "one too far where the border is a whole number, as at buckets // 2: round up "
+        "instead of down and one on": lambda b, buckets, far: (
+            b if b < buckets // 2 else math.floor(_start(b, buckets, far)) + 1
         ),
-        "the slopes are 1/h: they fall by a constant ratio": lambda H: (
-            1 / torch.arange(1.0, H + 1)
+        "rounded to the nearest: a whole number below the border belongs to the bucket "
+        "before": lambda b, buckets, far: round(_start(b, buckets, far)),
+        "not a whole number: the bucket begins at the next distance that there "
+        "is": _start,
+        "the first half of the buckets hold one distance each": lambda b, buckets, far: (
+            math.ceil(_start(b, buckets, far, own=False))
+        ),
+        "every bucket holds one distance here: only the first half do": lambda b, *_: b,
+        "the wide buckets are equally wide: they widen in ratio": _equally_wide,
+        "the ratio starts at far / 1: it leads from buckets // 2 to `far`": _ratio_of_far,
+        "the ratio runs over all buckets: it runs over the wide ones, buckets − buckets "
+        "// 2": lambda b, buckets, far: math.ceil(
+            _start(b, buckets, far, over=buckets)
+        ),
+        "a quarter of the buckets is exact: it is half, when nothing comes "
+        "later": lambda b, buckets, far: math.ceil(
+            _start(b, buckets, far, buckets // 4)
+        ),
+        "one bucket too far: bucket buckets // 2 begins at buckets // "
+        "2": lambda b, buckets, far: _first(b + 1, buckets, far),
+        "that is where the bucket before ends: this one begins a step "
+        "later": lambda b, buckets, far: _first(b, buckets, far) - 1,
+        "that is where the bucket ends": lambda b, buckets, far: (
+            _first(b + 1, buckets, far) - 1
         ),
     },
-    cases=[(8,), (16,), (4,)],
+    # No border lies on a whole number, so that rounding never decides.
+    cases=[(31, 32, 128), (16, 32, 128), (7, 32, 128), (20, 32, 128), (6, 8, 22)],
 )
 
 
@@ -205,4 +207,52 @@ reach = Exercise(
         "lost": lambda slope, share: -math.log(1 - share) / slope,
     },
     cases=[(0.5, 0.25), (1 / 256, 0.1), (0.125, 0.9)],
+)
+
+
+# --- heads: slopes that span a range of distances ----------------------------------------
+
+
+def _spread(H, near, far, over=None, begin=0):
+    """Steps back at which each head's weight is a tenth: (H,)."""
+    share = (torch.arange(H) + begin) / (over or H - 1)
+    return near * (far / near) ** share
+
+
+def _heads(H, near, far):
+    return math.log(10) / _spread(H, near, far)
+
+
+heads = Exercise(
+    correct=_heads,
+    mistakes={
+        "the slopes are equal steps apart: they fall by a constant "
+        "ratio": lambda H, near, far: torch.linspace(
+            math.log(10) / near, math.log(10) / far, H
+        ),
+        "the distances are equal steps apart: the slopes, and so the distances, have a "
+        "constant ratio": lambda H, near, far: (
+            math.log(10) / torch.linspace(near, far, H)
+        ),
+        "the last head does not reach `far`: between H heads are H − 1 "
+        "steps": lambda H, near, far: math.log(10) / _spread(H, near, far, over=H),
+        "the first head is not at `near`: its exponent is 0": lambda H, near, far: (
+            math.log(10) / _spread(H, near, far, over=H, begin=1)
+        ),
+        "those are the distances: a slope is what each step costs": _spread,
+        "the logarithm is that of base 2: the softmax takes powers of "
+        "e": lambda H, near, far: math.log2(10) / _spread(H, near, far),
+        "that slope brings the weight to 1/e, not to a tenth": lambda H, near, far: (
+            1 / _spread(H, near, far)
+        ),
+        "the sign: a slope is positive, the bias subtracts it": lambda H, near, far: (
+            -_heads(H, near, far)
+        ),
+        "the order is turned: the first head is the steepest": lambda H, near, far: (
+            _heads(H, near, far).flip(0)
+        ),
+        "those are ALiBi's slopes, which end at 1/256 whatever is "
+        "asked": lambda H, near, far: 2.0 ** (-8 * torch.arange(1, H + 1) / H),
+    },
+    cases=[(4, 5, 500), (8, 3, 1000), (2, 10, 100)],
 )
