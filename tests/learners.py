@@ -294,48 +294,68 @@ def dilated_by_diagonals(T, w, gap):
     ).bool()
 
 
-def keys_by_loop(x, block):
-    x = torch.cat([x, torch.zeros(-len(x) % block, x.shape[1])])
-    blocks, before, out = x.split(block), torch.zeros(block, x.shape[1]), []
-    for own in blocks:
-        out.append(torch.cat([before, own]))
-        before = own
+def collected_by_loop(near, T):
+    block, out = near.shape[1] // 2, []
+    for t in range(T):
+        r, i = divmod(t, block)
+        row = near[r, block + i]
+        if r + 1 < len(near):
+            row = row + near[r + 1, i]
+        out.append(row)
     return torch.stack(out)
 
 
-def keys_by_unfold(x, block):
-    x = F.pad(x, (0, 0, block, -len(x) % block))
-    return x.unfold(0, 2 * block, block).mT
+def collected_by_index_add(near, T):  # each row knows its place
+    n, block = len(near), near.shape[1] // 2
+    at = torch.arange(n)[:, None] * block + torch.arange(2 * block)  # from −block on
+    found = torch.zeros((n + 1) * block, near.shape[2])
+    found.index_add_(0, at.flatten(), near.flatten(0, 1))
+    return found[block : block + T]
 
 
-def keys_in_numpy(x, block):
-    x = np.pad(x.numpy(), ((block, -len(x) % block), (0, 0)))
-    return np.stack(
-        [x[i : i + 2 * block] for i in range(0, len(x) - 2 * block + 1, block)]
-    )
+def collected_by_autograd(near, T):
+    n, block, e = len(near), near.shape[1] // 2, near.shape[2]
+    x = torch.zeros(T, e, requires_grad=True)
+    padded = F.pad(x, (0, 0, block, n * block - T))
+    keys = padded.unfold(0, 2 * block, block).mT
+    return torch.autograd.grad((keys * near).sum(), x)[0]
 
 
-def causal_mask_by_loop(T, block, w):
+def collected_unshifted(near, T):
+    block = near.shape[1] // 2
+    return (near[:, :block] + near[:, block:]).reshape(-1, near.shape[2])[:T]
+
+
+def texts_by_loop(texts, block):
+    T = len(texts)
     return [
         [
             [
-                0 <= (r - 1) * block + c <= r * block + q
-                and r * block + q - ((r - 1) * block + c) <= w
-                for c in range(2 * block)
+                0 <= k < T and bool(texts[k] == texts[q])
+                for k in range(r * block - block, r * block + 2 * block)
             ]
-            for q in range(block)
+            for q in range(r * block, r * block + block)
         ]
         for r in range(T // block)
     ]
 
 
-def causal_mask_by_cut(T, block, w):  # the whole band, cut into its blocks
-    at = torch.arange(-block, T)
-    back = torch.arange(T)[:, None] - at
-    band = (back >= 0) & (back <= w) & (at >= 0)
-    return torch.stack(
-        [band[i : i + block, i : i + 2 * block] for i in range(0, T, block)]
-    )
+def texts_by_filling(texts, block):  # a text number that nobody has
+    padded = F.pad(texts, (block, block), value=-1)
+    other = padded.unfold(0, 3 * block, block)  # (n, 3 · block)
+    return texts.view(-1, block, 1) == other[:, None]
+
+
+def texts_by_cut(texts, block):  # the whole matrix, cut into its blocks
+    same = F.pad(texts[:, None] == texts, (block, block))
+    rows = range(0, len(texts), block)
+    return torch.stack([same[r : r + block, r : r + 3 * block] for r in rows])
+
+
+def texts_by_zeros(texts, block):
+    padded = F.pad(texts, (block, block))
+    other = padded.unfold(0, 3 * block, block)
+    return texts.view(-1, block, 1) == other[:, None]
 
 
 # --- pre-training ------------------------------------------------------------------------
@@ -1923,11 +1943,12 @@ RIGHT_ANSWERS = [
     ("reading_heads", "copying", "ranks", copying_by_ranks),
     ("local_attention", "dilated", "a loop", dilated_by_loop),
     ("local_attention", "dilated", "diagonals", dilated_by_diagonals),
-    ("local_attention", "causal_keys", "a loop", keys_by_loop),
-    ("local_attention", "causal_keys", "unfold", keys_by_unfold),
-    ("local_attention", "causal_keys", "numpy", keys_in_numpy),
-    ("local_attention", "causal_mask", "a loop, lists", causal_mask_by_loop),
-    ("local_attention", "causal_mask", "cut from the band", causal_mask_by_cut),
+    ("local_attention", "collected", "a loop", collected_by_loop),
+    ("local_attention", "collected", "index_add", collected_by_index_add),
+    ("local_attention", "collected", "autograd", collected_by_autograd),
+    ("local_attention", "packed", "a loop, lists", texts_by_loop),
+    ("local_attention", "packed", "filled with −1", texts_by_filling),
+    ("local_attention", "packed", "cut from all pairs", texts_by_cut),
     (
         "local_attention",
         "layers_needed",
@@ -3055,55 +3076,47 @@ WRONG_ANSWERS = [
     ),
     (
         "local_attention",
-        "causal_keys",
-        "no filling up",
-        lambda x, block: keys_by_loop(x[: len(x) // block * block], block),
-        "the last block is left out",
+        "collected",
+        "not shifted",
+        collected_unshifted,
+        "not shifted",
     ),
     (
         "local_attention",
-        "causal_keys",
-        "filled up in front",
-        lambda x, block: keys_by_loop(
-            torch.cat([torch.zeros(-len(x) % block, x.shape[1]), x]), block
+        "collected",
+        "the own block",
+        lambda near, T: near[:, near.shape[1] // 2 :].reshape(-1, near.shape[2])[:T],
+        "only the own block",
+    ),
+    (
+        "local_attention",
+        "collected",
+        "to its full blocks",
+        lambda near, T: collected_by_index_add(near, len(near) * near.shape[1] // 2),
+        "only filled up",
+    ),
+    ("local_attention", "packed", "filled with 0", texts_by_zeros, "look like text 0"),
+    (
+        "local_attention",
+        "packed",
+        "causal",
+        lambda texts, block: (
+            torch.tensor(texts_by_loop(texts, block))
+            & torch.ones(block, 3 * block).tril(block).bool()
         ),
-        "filled up at its start",
+        "two sides",
     ),
     (
         "local_attention",
-        "causal_keys",
-        "roll",
-        lambda x, block: torch.cat(
-            [
-                keys_by_loop(x, block)[:, block:].roll(1, 0),
-                keys_by_loop(x, block)[:, block:],
-            ],
-            1,
+        "packed",
+        "the texts so far",
+        lambda texts, block: (
+            texts.view(-1, block, 1)
+            >= F.pad(texts, (block, block), value=99).unfold(0, 3 * block, block)[
+                :, None
+            ]
         ),
-        "the ends meet",
-    ),
-    (
-        "local_attention",
-        "causal_mask",
-        "no start",
-        lambda T, block, w: torch.stack(
-            [torch.ones(block, 2 * block).triu(block - w).tril(block)] * (T // block)
-        ).bool(),
-        "they do not exist",
-    ),
-    (
-        "local_attention",
-        "causal_mask",
-        "block 1 for all",
-        lambda T, block, w: [causal_mask_by_loop(T, block, w)[1]] * (T // block),
-        "they do not exist",
-    ),
-    (
-        "local_attention",
-        "causal_mask",
-        "a strict window",
-        lambda T, block, w: causal_mask_by_loop(T, block, w - 1),
-        "one too few",
+        "texts before",
     ),
     ("local_attention", "layers_needed", "down", lambda d, w: d // w, "rounded down"),
     (

@@ -63,156 +63,135 @@ dilated = Exercise(
 )  # fmt: skip
 
 
-# --- causal_keys: the block before, and the own one --------------------------------
+# --- collected: from blocks back to the text ----------------------------------------
 
 
-def _filled(x: Tensor, block: int) -> Tensor:
-    return F.pad(x, (0, 0, 0, -len(x) % block)).unflatten(0, (-1, block))
+def _collected(near, T):
+    before, own = near.chunk(2, 1)  # (n, block, e) each
+    return _text(own + F.pad(before[1:], (0, 0, 0, 0, 0, 1)), T)
 
 
-def _two(before: Tensor, own: Tensor) -> Tensor:
-    return torch.cat((before, own), 1)
+def _text(blocks: Tensor, T: int) -> Tensor:
+    return blocks.flatten(0, 1)[:T]
 
 
-def _causal_keys(x, block):
-    blocks = _filled(x, block)
-    return _two(F.pad(blocks, (0, 0, 0, 0, 1, 0))[:-1], blocks)
+def _moved_on(near, T):
+    before, own = near.chunk(2, 1)
+    return _text(own + F.pad(before, (0, 0, 0, 0, 1, 0))[:-1], T)
 
 
-def _own_first(x, block):
-    before, own = _causal_keys(x, block).chunk(2, 1)
-    return _two(own, before)
+def _own_first(near, T):
+    return _collected(torch.cat(near.chunk(2, 1)[::-1], 1), T)
 
 
-def _and_after(x, block):
-    blocks = _filled(x, block)
-    return _two(blocks, F.pad(blocks, (0, 0, 0, 0, 0, 1))[1:])
+def _wrapped(near, T):
+    before, own = near.chunk(2, 1)
+    return _text(own + before.roll(-1, 0), T)
 
 
-def _wrapped(x, block):
-    blocks = _filled(x, block)
-    return _two(blocks.roll(1, 0), blocks)
+def _mean(near, T):
+    ones = torch.ones_like(near)
+    return _collected(near, T) / _collected(ones, T)
 
 
-def _clamped(x, block):
-    blocks = _filled(x, block)
-    return _two(torch.cat((blocks[:1], blocks[:-1])), blocks)
-
-
-def _filled_in_front(x, block):
-    return _causal_keys(F.pad(x, (0, 0, -len(x) % block, 0)), block)
-
-
-def _three(x, block):
-    return torch.cat((_causal_keys(x, block), _and_after(x, block)[:, block:]), 1)
-
-
-def _by_token(x, block):
-    before = F.pad(x, (0, 0, 1, 0))[:-1]
-    return _two(_filled(before, block), _filled(x, block))
-
-
-causal_keys = Exercise(
-    correct=_causal_keys,
+collected = Exercise(
+    correct=_collected,
     mistakes={
-        "the own block stands first: the order is before, own": _own_first,
-        "that is the own block and the one after it": _and_after,
-        "the ends meet: the first block has no block before it, and yours has the "
-        "last": _wrapped,
-        "the first block stands there twice: before it stand zeros": _clamped,
-        "the last block is left out where it is not full: fill it up with "
-        "zeros": lambda x, block: _causal_keys(x[: len(x) // block * block], block),
-        "the text is filled up at its start: fill up the last block, at the "
-        "end": _filled_in_front,
-        "three blocks: a causal window never meets the one after": _three,
-        "shifted by a token: shift by a whole block": _by_token,
-        "the axis of the features was joined: join the tokens, axis 1": lambda x, block: (
-            torch.cat(_causal_keys(x, block).chunk(2, 1), 2)
+        "only the own block is counted: the next block has its keys, "
+        "too": lambda near, T: _text(near.chunk(2, 1)[1], T),
+        "only the block before is counted: each token stands in its own, "
+        "too": lambda near, T: _text(F.pad(near.chunk(2, 1)[0][1:], (0,) * 5 + (1,)), T),
+        "not shifted: what a block holds of the one before belongs there": lambda near, T: (
+            _text(sum(near.chunk(2, 1)), T)
         ),
-        "the two blocks have an axis of their own: join the tokens into "
-        "one": lambda x, block: torch.stack(_causal_keys(x, block).chunk(2, 1), 1),
-        "the own block is missing": lambda x, block: (
-            _causal_keys(x, block)[:, :block]
+        "shifted the wrong way: the first half of block r is of block r − 1": _moved_on,
+        "the first half is of the block before, the second of the own one": _own_first,
+        "the ends meet: before the first block there is no token, and yours gave its "
+        "half to the last": _wrapped,
+        "a mean: the copies of a token are added up": _mean,
+        "half of it: the copies of a token are added up": lambda near, T: (
+            _collected(near, T) / 2
+        ),
+        "the last block is only filled up: T tokens exist": lambda near, T: (
+            _collected(near, len(near) * near.shape[1])
         ),
     },
     cases=[
-        (torch.randn(10, 2, generator=_generator), 4),
-        (torch.randn(11, 3, generator=_generator), 3),
-        (torch.randn(8, 2, generator=_generator), 4),
+        (torch.randn(3, 8, 2, generator=_generator), 10),
+        (torch.randn(4, 4, 3, generator=_generator), 8),
+        (torch.randn(2, 6, 1, generator=_generator), 4),
     ],
 )  # fmt: skip
 
 
-# --- causal_mask: which of these keys a query meets ---------------------------------
+# --- packed: several texts in one row ------------------------------------------------
 
 
-def _places(T: int, block: int, before: int = 1) -> tuple[Tensor, Tensor]:
-    """Of the queries (n, block, 1), and of the keys (n, 1, 2 · block)."""
+def _places(T: int, block: int) -> tuple[Tensor, Tensor]:
+    """Of the queries (n, block, 1), and of the keys (n, 1, 3 · block)."""
     own = torch.arange(T).view(-1, block, 1)
-    return own, own[:, :1] - before * block + torch.arange(2 * block)
+    return own, own[:, :1] - block + torch.arange(3 * block)
 
 
-def _causal_mask(T, block, w):
-    own, other = _places(T, block)
-    return (other >= 0) & (other <= own) & (own - other <= w)
+def _there(T: int, block: int) -> Tensor:
+    _, other = _places(T, block)
+    return ((other >= 0) & (other < T)).expand(-1, block, -1)
 
 
-def _no_start(T, block, w):
-    own, other = _places(T, block)
-    return (other <= own) & (own - other <= w)
+def _same(texts, block, fill=0, compare=torch.eq):
+    own, other = _places(len(texts), block)
+    padded = F.pad(texts, (block, block), value=fill)
+    return compare(texts[own], padded[other + block])
 
 
-def _ahead(T, block, w):
-    own, other = _places(T, block)
-    return (other >= 0) & ((own - other).abs() <= w)
+def _packed(texts, block):
+    return _same(texts, block) & _there(len(texts), block)
 
 
-def _later(T, block, w):
-    own, other = _places(T, block)
-    return (other >= 0) & (own - other <= w)
+def _causal(texts, block):
+    own, other = _places(len(texts), block)
+    return _packed(texts, block) & (other <= own)
 
 
-def _no_window(T, block, w):
-    own, other = _places(T, block)
-    return (other >= 0) & (other <= own)
+def _by_first(texts, block):
+    """The text of a block's first token stands for the whole block."""
+    return _packed(texts.view(-1, block)[:, :1].expand(-1, block).flatten(), block)
 
 
-def _one_too_few(T, block, w):
-    own, other = _places(T, block)
-    return _causal_mask(T, block, w) & (own - other < w)
-
-
-def _not_itself(T, block, w):
-    own, other = _places(T, block)
-    return _causal_mask(T, block, w) & (own != other)
-
-
-def _first_lost(T, block, w):
-    return _causal_mask(T, block, w) & (_places(T, block)[1] > 0)
-
-
-def _from_own(T, block, w):
-    own, other = _places(T, block, before=0)
-    return (other >= 0) & (other <= own) & (own - other <= w)
-
-
-causal_mask = Exercise(
-    correct=_causal_mask,
+packed = Exercise(
+    correct=_packed,
     mistakes={
-        "keys before the first token are met: they do not exist": _no_start,
-        "later keys are met, up to w ahead: causal means none": _ahead,
-        "later keys are met: causal means none": _later,
-        "causal, but without a window: a key more than w back is not met": _no_window,
-        "one too few: the key w places back is met, too": _one_too_few,
-        "the query does not meet itself": _not_itself,
-        "token 0 is met by nobody: it stands at 0, and the keys before it below "
-        "0": _first_lost,
-        "the keys start one block before the queries, not with them": _from_own,
-        "True means that a pair meets: yours says which are masked": lambda T, block, w: (
-            ~_causal_mask(T, block, w)
+        "places outside the text are met: the zeros there look like text "
+        "0": _same,
+        "queries meet other texts: compare the numbers": lambda texts, block: (
+            _there(len(texts), block)
+        ),
+        "the texts before are met, too: only the own one": lambda texts, block: (
+            _same(texts, block, compare=torch.ge) & _there(len(texts), block)
+        ),
+        "the texts after are met, too: only the own one": lambda texts, block: (
+            _same(texts, block, compare=torch.le) & _there(len(texts), block)
+        ),
+        "other texts are met, and the own one is not": lambda texts, block: (
+            ~_same(texts, block) & _there(len(texts), block)
+        ),
+        "the window has two sides: nothing says causal here": _causal,
+        "only the own block is met: the neighbours are keys, too": lambda texts, block: (
+            _packed(texts, block).index_fill(
+                2, torch.cat((torch.arange(block), torch.arange(2 * block, 3 * block))), 0
+            )
+        ),
+        "a block may hold the end of one text and the start of the next: compare token "
+        "by token": _by_first,
+        "True means that a pair meets: yours says which are masked": lambda texts, block: (
+            ~_packed(texts, block)
         ),
     },
-    cases=[(12, 4, 3), (15, 5, 5), (12, 3, 1)],
+    cases=[
+        (torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2]), 4),
+        (torch.tensor([0, 0, 1, 1, 1, 1, 1, 2, 2]), 3),
+        (torch.tensor([0, 1, 1, 1, 2, 2, 2, 3]), 2),
+    ],
     tol=0,
 )  # fmt: skip
 
