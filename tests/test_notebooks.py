@@ -193,10 +193,12 @@ ROOMS = """
     lens.probes lens.causal lens.lenses lens.sae
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr data.easy_vqa data.openmoji
-    data.relations data.tasks data.scene_words data.scenes data.scene_pictures
+    data.relations data.tasks data.questions data.scene_words data.scenes data.scene_pictures
     data.world.words data.world.people data.world.kinds
     data.world.tasks data.world.text data.world.items
     weights world
+    retrieval.book retrieval.text retrieval.bm25 retrieval.index retrieval.rank
+    retrieval.measure
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
