@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from fractions import Fraction
 
+import learners_rag
 import numpy as np
 import torch
 import torch._dynamo  # what an optimiser imports at its first use is not the learner's time
@@ -3611,3 +3612,6 @@ WRONG_ANSWERS = [
         "pictures are counted",
     ),
 ]
+
+RIGHT_ANSWERS += learners_rag.RIGHT
+WRONG_ANSWERS += learners_rag.WRONG

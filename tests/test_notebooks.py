@@ -204,7 +204,7 @@ ROOMS = """
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
     pretrained.e5 pretrained.e5_features pretrained.dinov2 models.connectors
     live.export live.element live.write live.translate live.picture live.fill live.pieces
-    live.near live.publish
+    live.near live.search live.publish
     lens.towers lens.extract lens.__main__
 """
 LAYERS = ROOMS.split()

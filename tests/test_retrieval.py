@@ -326,6 +326,8 @@ def test_measures():
     assert measure.mrr(ranks) == pytest.approx((1 + 0.5 + 0.25) / 4)
     low, high = measure.interval(ranks, measure.mrr)
     assert 0 <= low < measure.mrr(ranks) < high <= 1
+    assert measure.holm([0.03, 0.01, 0.5]) == pytest.approx([0.06, 0.03, 0.5])
+    assert measure.shared([[1, 2], [3, 9]], [[2, 1], [3, 4]]) == 0.75
     assert measure.separation([2, 3], [1, 2]) == pytest.approx(3.5 / 4)
     gap, p = measure.paired([1.0] * 8, [0.0] * 8)
     assert gap == 1 and 0.003 < p < 0.02  # 2 of 256 signs

@@ -50,7 +50,7 @@ function offer(style, make) {
     const body = html("div", {}), wrong = html("p", { class: "wrong", role: "alert" });
     const said = html("p", { class: "hidden", role: "status" });
     const bar = html("progress", { max: 1, value: 0, "aria-label": "Loading", hidden: "" });
-    const ask = button(`Load the model: ${size(total)}`, async () => {
+    const ask = button(`${data.ask ?? "Load the model"}: ${size(total)}`, async () => {
       if (ask.disabled) return; // two clicks at once
       ask.disabled = true;
       bar.hidden = false;

@@ -30,7 +30,9 @@ def publish(folder: Path) -> list[Path]:
 
 def program(kind: str) -> str:
     """The models once, then one element for each host of this kind on the page."""
-    engine = "\n".join(_lean(HERE / f"{name}.js") for name in ENGINE)
+    own = [HERE / f"{kind}.js"] if (HERE / f"{kind}.js").is_file() else []
+    parts = [HERE / f"{name}.js" for name in ENGINE] + own
+    engine = "\n".join(map(_lean, parts))
     inner = FIGURES / "element.js", HERE / "frame.js", HERE / "pages" / f"{kind}.js"
     frame = "\n".join(map(_lean, inner))
     return (

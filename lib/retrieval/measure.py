@@ -67,6 +67,21 @@ def paired(
     return float(gaps.mean()), float((seen.sum() + 1) / (draws + 1))
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values of several tests, corrected by Holm (1979), in their order."""
+    found, least = [0.0] * len(ps), 0.0
+    for done, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        least = max(least, min(1.0, ps[i] * (len(ps) - done)))
+        found[i] = least
+    return found
+
+
+def shared(found: Sequence[Sequence[int]], right: Sequence[Sequence[int]]) -> float:
+    """The share of each row's right items that were found, as a mean over the rows."""
+    pairs = zip(found, right, strict=True)
+    return float(np.mean([len({*a} & {*b}) / len(b) for a, b in pairs]))
+
+
 def separation(yes: Sequence[float], no: Sequence[float]) -> float:
     """How often a score of `yes` is above one of `no` (AUC); equal ones count half."""
     gaps = np.asarray(yes)[:, None] - np.asarray(no)[None, :]
