@@ -32,7 +32,12 @@ from packaging.utils import canonicalize_name
 import notebooks
 
 ROOT = Path(__file__).parent.parent
-LACKING = ["bm25s", "faiss-cpu", "gguf", "matplotlib-fontja"]  # declared here, not shipped by Colab
+LACKING = [
+    "bm25s",
+    "faiss-cpu",
+    "gguf",
+    "matplotlib-fontja",
+]  # declared here, not shipped by Colab
 LOADING = ROOT / "notebooks" / "tokens" / "sentencepiece-livedoor.ipynb"
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 FACTS = """

@@ -369,7 +369,8 @@ def test_models_to_try_are_all_there_and_weighed():
                     told = BeautifulSoup(shown.weighed(one), "html.parser")
                     said = told.select_one("[data-live] > [slot]").text
                     assert re.match(
-                        r"With scripts it loads \d+\.\d MB when asked\. (Weights|Text) of", said
+                        r"With scripts it loads \d+\.\d MB when asked\. (Weights|Text) of",
+                        said,
                     )
                     assert "MIT" in said or "CC BY 4.0" in said
                     found.append(name)
