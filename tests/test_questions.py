@@ -30,6 +30,12 @@ def test_each_has_its_section(row):
         assert any(answer.lower() in said for answer in row["answers"]), said
 
 
+def test_the_shipped_text_has_each_section():
+    """Where this fails, `python -m train.rag --only text` takes the text anew."""
+    shipped = {section.place for section in book.shipped()}
+    assert not [row["place"] for row in BOOK if row["place"] not in shipped]
+
+
 def test_all_parts_of_the_book_are_asked():
     pages = Counter(row["place"].split("#")[0] for row in BOOK)
     assert len(pages) >= 24 and max(pages.values()) <= 8

@@ -75,11 +75,11 @@ def test_the_text_is_made_once_and_then_refreshed(tiny):
 
 def test_pieces_of_another_text_go(tiny, monkeypatch):
     study.main(["--only", "text"])
-    monkeypatch.setitem(study.PARTS, "hnsw", lambda: None)
-    for name in ("answers-none", "hnsw-1000"):
+    monkeypatch.setitem(study.PARTS, "hnsw", lambda: [])
+    for name in ("answers-none-0", "hnsw-1000"):
         (study.FOLDER / f"{name}.pt").write_bytes(b"")
     study.main(["--only", "hnsw"])
-    assert (study.FOLDER / "answers-none.pt").exists()
+    assert (study.FOLDER / "answers-none-0.pt").exists()
     (study.FOLDER / "text.txt").write_text("another")
     study.main(["--only", "hnsw"])
     assert [f.name for f in study.FOLDER.glob("*.pt")] == ["hnsw-1000.pt"]
@@ -100,7 +100,7 @@ def test_rankings_and_ranks(tiny):
 def test_the_prompts_of_each_condition(tiny):
     study.main(["--only", "text"])
     made = study.prompts_of(study.searched())
-    rows = [row for row in questions("book") if row["answers"]]
+    rows = [row for row in questions("book") if row["answers"]][:: study.EVERY]
     assert {len(texts) for texts in made.values()} == {len(rows)} and len(made) == 7
     for row, right, wrong, out in zip(
         rows, made["right"], made["wrong"], made["wrong, way out"], strict=True
@@ -114,13 +114,26 @@ def test_the_prompts_of_each_condition(tiny):
 
 
 def test_answers_are_first_lines_in_their_order_and_kept(tiny):
-    said = study.write(tiny, ["long prompt", "x", "middle"] * 4)
+    said = study.write(tiny, ["long prompt", "x", "middle"] * 4, "some")
     assert said == ["says 7"] * 12 and tiny.model.calls == 2
     study.main(["--only", "text"])
-    first = study.answers_part()
+    first, more = study.answers_part(), study.more_part()
     calls = tiny.model.calls
-    assert len(first) == 9 and len(first["nowhere"]) == 20
+    assert len(first) == 4 and len(more) == 5 and len(more["nowhere"]) == 20
     assert study.answers_part() == first and tiny.model.calls == calls
+
+
+def test_parts_stand_beside_each_other(tiny, monkeypatch):
+    study.main(["--only", "text"])
+    for name in study.PARTS:
+        monkeypatch.setitem(study.PARTS, name, lambda name=name: [name])
+    study.main(["--only", "answers"])
+    study.main(["--only", "hnsw"])
+    assert weights.trace("rag") == {"answers": ["answers"], "hnsw": ["hnsw"]}
+    study.save({"more": []}, "another text")
+    assert weights.trace("rag") == {"more": []}
+    study.main([])
+    assert [*weights.trace("rag")] == [*study.PARTS]
 
 
 def test_ten_are_read_again(tiny, monkeypatch):
@@ -151,4 +164,4 @@ def test_help_names_the_minutes(capsys):
     with pytest.raises(SystemExit):
         study.main(["--help"])
     said = capsys.readouterr().out
-    assert "15 minutes" in said and all(part in said for part in study.PARTS)
+    assert "35 minutes" in said and all(part in said for part in study.PARTS)

@@ -1,20 +1,21 @@
 """Retrieval over this book: the text that is searched, its vectors, and the record.
 
-    python -m train.rag                  # everything, about 15 minutes on one core
+    python -m train.rag                  # everything, about 35 minutes on one core
     python -m train.rag --only text      # one part; they are listed below
 
-**text** (2 minutes; seconds where little changed): the sections of all pages as they stand,
+**text** (3 minutes; seconds where little changed): the sections of all pages as they stand,
 their passages' vectors by MiniLM, and those of the Japanese articles and questions by E5 where
 it is installed; kept as the checkpoint `rag-text`. Only passages that changed are embedded anew.
 The other parts are the record `rag`, of the text that is shipped.
 
-**chunks** (5 minutes): passages of other sizes, embedded; for each question the rank of its
-section by BM25, by vectors, and by both. **rerank** (4 minutes): the ten best passages of
-both, put into a new order by log P(question | passage) under SmolLM2. **answers**
-(4 minutes): SmolLM2 answers the questions that have a short answer, with the right passage,
-the one that was found, three, a wrong one, and none; with and without a way out; and
-questions that the book does not answer. **hnsw** (3 minutes): exact and approximate search
-among 10³ to 10⁶ vectors: recall, time, size.
+**answers** (4 minutes): SmolLM2 answers every second question that has a short answer: with
+no text, the right passage, a wrong one, and the one that was found. **more** (7 minutes):
+with three passages; with a way out, "answer: I do not know"; and the questions that the book
+does not answer. **hnsw** (3 minutes): exact and approximate search among 10³ to 10⁶ vectors:
+recall, time, size. **rerank** (12 minutes): the ten best passages of both searches, put into a
+new order by log P(question | passage) under SmolLM2. **chunks** (6 minutes): passages of other
+sizes, embedded; for each question the rank of its section by BM25, by vectors, and by both.
+A part that is done is written to the record beside the others.
 
 Every finished piece is a file under `_build/train/rag/`, and a killed command goes on where
 it was. It needs the packages of requirements-weights.txt.
@@ -49,6 +50,7 @@ DEPTH, TOP = 100, 10  # of a ranking that is joined; of those read again
 SIZES, QUERIES, NEAREST = (1_000, 10_000, 100_000, 1_000_000), 200, 10
 LINKS, WIDTH, SEARCHES = 16, 40, (10, 20, 40, 80, 160)  # M, efConstruction, efSearch
 ROWS, NEW = 8, 24  # answers that are written together, and their tokens
+EVERY = 2  # of the questions with a short answer every second is answered
 PART = "Using only this text, answer in a few words: "
 ALONE = "Answer in a few words: "
 OUT = " If the text does not say it, answer: I do not know."
@@ -194,9 +196,8 @@ def prompts_of(found: dict) -> dict[str, list[str]]:
     """The prompts of each condition. *Wrong* is the best passage of another page."""
     passages, orders = found["passages"], found["orders"]["both"]
     made: dict[str, list[str]] = {}
-    for row, order in zip(questions("book"), orders, strict=True):
-        if not row["answers"]:
-            continue
+    pairs = list(zip(questions("book"), orders, strict=True))
+    for row, order in [(r, o) for r, o in pairs if r["answers"]][::EVERY]:
         own = [p for p in passages if p.place == row["place"]]
         holds = [p for p in own if measure.contains(p.whole, row["answers"])] or own
         page = row["place"].split("#")[0]
@@ -206,19 +207,22 @@ def prompts_of(found: dict) -> dict[str, list[str]]:
         cases = {
             "none": ((), False),
             "right": ((holds[0].whole,), False),
-            "found": (top[:1], False),
-            "three": (top, False),
             "wrong": ((wrong.whole,), False),
-            "right, way out": ((holds[0].whole,), True),
+            "found": (top[:1], False),
             "wrong, way out": ((wrong.whole,), True),
+            "right, way out": ((holds[0].whole,), True),
+            "three": (top, False),
         }
         for name, (given, out) in cases.items():
             made.setdefault(name, []).append(prompt(row["question"], given, out))
     return made
 
 
-def write(reader: Any, texts: Sequence[str]) -> list[str]:
-    """The greedy answers to prompts, as chat; first lines of at most `NEW` tokens."""
+def write(reader: Any, texts: Sequence[str], key: str) -> list[str]:
+    """The greedy answers to prompts, as chat; first lines of at most `NEW` tokens.
+
+    `ROWS` prompts of about one length are a piece, kept under `key`.
+    """
     told = [
         reader.tokenizer.apply_chat_template(
             [{"role": "user", "content": t}], tokenize=False, add_generation_prompt=True
@@ -226,37 +230,55 @@ def write(reader: Any, texts: Sequence[str]) -> list[str]:
         for t in texts
     ]
     reader.tokenizer.padding_side = "left"
-    order = sorted(range(len(told)), key=lambda i: len(told[i]))
-    found = [""] * len(told)
-    for at in (order[i : i + ROWS] for i in range(0, len(order), ROWS)):
+
+    def one(rows: list[int]) -> list[str]:
         batch = reader.tokenizer(
-            [told[i] for i in at], return_tensors="pt", padding=True
+            [told[i] for i in rows], return_tensors="pt", padding=True
         )
         made = reader.model.generate(
             **batch, max_new_tokens=NEW, do_sample=False, pad_token_id=2
         )
-        for i, row in zip(at, made[:, batch["input_ids"].shape[1] :], strict=True):
-            said = reader.tokenizer.decode(row, skip_special_tokens=True)
-            found[i] = said.strip().split("\n")[0]
+        new = made[:, batch["input_ids"].shape[1] :]
+        said = [reader.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+        return [text.strip().split("\n")[0] for text in said]
+
+    order = sorted(range(len(told)), key=lambda i: len(told[i]))
+    found = [""] * len(told)
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        made = training.kept(FOLDER, f"{key}-{start}", lambda rows=rows: one(rows))
+        for i, said in zip(rows, made, strict=True):
+            found[i] = said
     return found
 
 
 def answers_part() -> dict[str, list[str]]:
-    """The answers of each condition, in the order of the questions."""
+    """The answers without a text, with the right one, a wrong one, the one found."""
+    made = prompts_of(searched())
+    return _answers({name: made[name] for name in ("none", "right", "wrong", "found")})
+
+
+def more_part() -> dict[str, list[str]]:
+    """With three passages; with a way out; where the book does not answer."""
     found = searched()
     made = prompts_of(found)
+    kept = {n: made[n] for n in ("wrong, way out", "right, way out", "three")}
     passages = found["passages"]
     by_terms = BM25([text.terms(p.whole) for p in passages])
     for row in questions("nowhere"):
         hits = by_terms.search(text.terms(row["question"]), 1)
         top = [passages[i].whole for i, _ in hits]
         for name, out in (("nowhere", False), ("nowhere, way out", True)):
-            made.setdefault(name, []).append(prompt(row["question"], top, out))
+            kept.setdefault(name, []).append(prompt(row["question"], top, out))
+    return _answers(kept)
+
+
+def _answers(made: dict[str, list[str]]) -> dict[str, list[str]]:
     reader = smollm2()
     reader.model.eval()
     key = lambda name: "answers-" + name.replace(", ", "-").replace(" ", "-")  # noqa: E731
     return {
-        name: training.kept(FOLDER, key(name), lambda t=texts: write(reader, t))
+        name: write(reader, texts, key(name))
         for name, texts in tqdm(made.items(), desc="answers")
     }
 
@@ -308,10 +330,11 @@ def hnsw_part() -> list[dict]:
 # --- Together -------------------------------------------------------------------------
 
 PARTS = {
-    "chunks": chunks_part,
-    "rerank": rerank_part,
     "answers": answers_part,
+    "more": more_part,
     "hnsw": hnsw_part,
+    "rerank": rerank_part,
+    "chunks": chunks_part,
 }
 
 
@@ -332,21 +355,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 file.unlink()
     FOLDER.mkdir(parents=True, exist_ok=True)
     mark.write_text(said)
-    if only in PARTS:
-        PARTS[only]()
-    if only is None:
-        save({name: part() for name, part in PARTS.items()}, said)
+    for name in [only] if only else PARTS:
+        if name in PARTS:
+            save({name: PARTS[name]()}, said)
 
 
-def save(trace: dict, text_digest: str) -> None:
-    """The record as a checkpoint."""
+def save(part: dict, text_digest: str) -> None:
+    """A part of the record, beside those that are there of the same text."""
+    trace: dict = {}
+    if RECORD in weights.names():
+        old = weights.card(RECORD)["config"]["text"] == text_digest
+        trace = weights.trace(RECORD) if old else {}
+    trace |= part
     hold = {"text": text_digest, "top": TOP, "links": LINKS, "construction": WIDTH}
-    hold |= {"new tokens": NEW, "queries": QUERIES}
+    hold |= {"new tokens": NEW, "every": EVERY, "queries": QUERIES}
     card = {
         "config": hold,
         "data": "the text of rag-text, this book's questions, and words of GloVe 6B",
         "command": "python -m train.rag",
-        "metrics": {"parts": len(trace)},
+        "metrics": {"parts": sorted(trace)},
         "licence": "MIT",
     }
     weights.save(RECORD, card, trace=trace)

@@ -59,6 +59,15 @@ def wrong(page):
     return page.locator("[role=alert]").inner_text()
 
 
+def test_the_story():
+    found = search.search(ASKED)
+    assert found.story.count("<tr>") == 7 and "&lt;b&gt;softmax" in found.story
+    assert "Beam search" in found.story
+    for asked, said in (([], "got no question"), (["zzzqqq"], "has no term of")):
+        with pytest.raises(ValueError, match=said):
+            search.search(asked)
+
+
 def test_the_text_is_small():
     assert publish.export.listed(*search.FILES[0])["bytes"] <= 500_000
 
