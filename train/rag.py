@@ -240,7 +240,7 @@ def write(reader: Any, texts: Sequence[str], key: str) -> list[str]:
         )
         new = made[:, batch["input_ids"].shape[1] :]
         said = [reader.tokenizer.decode(row, skip_special_tokens=True) for row in new]
-        return [text.strip().split("\n")[0] for text in said]
+        return [text.strip().split("\n")[0].strip() for text in said]
 
     order = sorted(range(len(told)), key=lambda i: len(told[i]))
     found = [""] * len(told)
