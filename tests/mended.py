@@ -20,6 +20,7 @@ MENDED = (
     "language/reading-heads",
     "language/decoding",
     "language/in-context",
+    "adapt/rag",
     "vision/vlm-lens",
     "vision/probing",
 )
