@@ -5,7 +5,7 @@ offer(`
   a { color: inherit; overflow-wrap: anywhere }
   mark { background: none; color: inherit; font-weight: 700; text-decoration: underline }
   .parts { display: flex; flex-wrap: wrap; gap: 2px 12px; margin: 2px 0 }
-  .parts .bar { margin-left: 6px; max-width: 120px }
+  .parts > span { display: inline-flex; align-items: center; gap: 6px }
   .passage { margin: 2px 0; overflow-wrap: anywhere }`, async (files, body, tell, wrong) => {
   const MOST = 500, stop = new Set(data.stop);
   const passages = chunks(JSON.parse(text(files[data.files[0].file])), data.words);
@@ -48,7 +48,11 @@ offer(`
     heading.textContent = `The best ${hits.length} of ${passages.length.toLocaleString("en")} passages, with what each term adds to the score:`;
     list.append(...hits.map(({ at, parts, score }) => {
       const { section, heading: name, text: passage } = passages[at], ordered = [...parts].sort((a, b) => b[1] - a[1]);
-      const shown = ordered.map(([term, part]) => html("span", {}, `${term} ${part.toFixed(2)}`, barOf(part / largest / 4)));
+      const shown = ordered.map(([term, part]) => {
+        const bar = barOf(0);
+        bar.style.width = `${Math.round((60 * part) / largest)}px`;
+        return html("span", {}, `${term} ${part.toFixed(2)}`, bar);
+      });
       return html("li", {}, html("a", { href: address(section) }, name), ` ${score.toFixed(2)}`,
         html("div", { class: "parts quiet" }, ...shown), html("p", { class: "passage" }, ...marked(passage, parts)));
     }));
