@@ -56,6 +56,7 @@ def test_sections_of_a_page():
     assert found[1].text == "bold text\na b\none two"
     assert {s.chapter for s in found} == {"A page with stress"}
     assert found[1].place == "p#its-a-part"
+    assert book.sections("p", "no heading") == []
 
 
 def test_the_book_as_it_stands():

@@ -119,8 +119,8 @@ def sections(page: str, markdown: str) -> list[Section]:
     markdown = re.sub(r"^(`{3,}|~{3,}).*?^\1\s*$", "", markdown, flags=re.S | re.M)
     heads = [*re.finditer(r"^(#{1,4}) +(.+?)\s*$", markdown, re.M)]
     found, seen, chapter, second = [], {}, "", ""
-    ends = [h.start() for h in heads[1:]] + [len(markdown)]
-    for head, end in zip(heads, ends, strict=True):
+    ends = [*(head.start() for head in heads[1:]), len(markdown)]
+    for head, end in zip(heads, ends, strict=False):  # without a heading nothing
         level, title = len(head[1]), plain(head[2])
         chapter = title if level == 1 else chapter
         second = title if level <= 2 else second
