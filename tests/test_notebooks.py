@@ -177,11 +177,11 @@ def test_data_tags_are_known():
 
 
 ROOMS = """
-    checks exercise kana
+    checks exercise kana ranks memory
     figures.theme figures.panels figures.pictures figures.heatmap figures.bench
     figures.diagram figures.animation figures.element figures.replay figures.matrices
     figures.sliders figures.tree figures.pieces figures.plane figures.map figures.heads
-    figures.patches
+    figures.patches figures.budget
     runtime attention sparse positions layers gaps guesses
     models.language models.pretraining models.encoder_decoder models.masked models.modernbert
     models.vision models.contrastive
