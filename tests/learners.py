@@ -1394,6 +1394,57 @@ def mean_square(R):
     return R.square().mean(-1, keepdim=True)
 
 
+# --- training on many devices ------------------------------------------------------------
+
+
+def joined_by_loop(means, counts):
+    total, number = 0, 0
+    for mean, count in zip(means, counts, strict=True):
+        if count:
+            total = total + mean * count
+            number += count
+    return total / number
+
+
+def joined_in_numpy(means, counts):
+    return np.average(np.nan_to_num(means.numpy()), axis=0, weights=counts.numpy())
+
+
+def scale_step_by_step(scale, good, finite, interval):
+    good = good + 1 if finite else 0
+    if not finite:
+        scale *= 0.5
+    elif good == interval:
+        scale, good = scale * 2, 0
+    return scale, good
+
+
+def held_step_by_step(N, n, stage):
+    states, gradients, weights = 8 * N, 4 * N, 4 * N
+    if stage >= 1:
+        states /= n
+    if stage >= 2:
+        gradients /= n
+    if stage == 3:
+        weights /= n
+    return states + gradients + weights
+
+
+def kept_by_sets(order):
+    now, most = set(), 0
+    for kind, piece in order:
+        if kind == "F":
+            now.add(piece)
+        else:
+            now.discard(piece)
+        most = max(most, len(now))
+    return most
+
+
+def kept_in_numpy(order):
+    return np.cumsum([1 if kind == "F" else -1 for kind, _ in order]).max()
+
+
 # --- vision transformers -----------------------------------------------------------------
 
 
@@ -1726,6 +1777,12 @@ def leak_in_numpy(owner, test):
 
 
 RIGHT_ANSWERS = [
+    ("efficient_training", "joined", "a loop", joined_by_loop),
+    ("efficient_training", "joined", "numpy", joined_in_numpy),
+    ("efficient_training", "scale", "step by step", scale_step_by_step),
+    ("efficient_training", "held", "step by step", held_step_by_step),
+    ("efficient_training", "kept", "sets", kept_by_sets),
+    ("efficient_training", "kept", "numpy", kept_in_numpy),
     ("multi_head", "shared", "a loop", shared_by_loop),
     ("multi_head", "shared", "repeated keys", shared_by_repeat),
     ("multi_head", "part", "the others silent", part_by_silence),
@@ -2125,6 +2182,52 @@ RIGHT_ANSWERS = [
 ]
 
 WRONG_ANSWERS = [
+    (
+        "efficient_training",
+        "joined",
+        "plain average",
+        lambda means, counts: means.nan_to_num().sum(0) / len(counts),
+        "mean of the means",
+    ),
+    (
+        "efficient_training",
+        "joined",
+        "weighted nan",
+        lambda means, counts: (counts / counts.sum()) @ means,
+        "nan times 0",
+    ),
+    (
+        "efficient_training",
+        "scale",
+        "count kept",
+        lambda scale, good, finite, interval: (
+            (scale / 2, good)
+            if not finite
+            else ((scale, good + 1) if good + 1 < interval else (2 * scale, 0))
+        ),
+        "starts again at 0",
+    ),
+    (
+        "efficient_training",
+        "held",
+        "two bytes",
+        lambda N, n, stage: (
+            N
+            * (
+                12 / (n if stage else 1)
+                + 2 / (n if stage > 1 else 1)
+                + 2 / (n if stage > 2 else 1)
+            )
+        ),
+        "mixed precision",
+    ),
+    (
+        "efficient_training",
+        "kept",
+        "all pieces",
+        lambda order: len({piece for _, piece in order}),
+        "all pieces",
+    ),
     ("multi_head", "shared", "a straight reshape", shared_reshaped, "straight to"),
     ("multi_head", "shared", "no W_O", shared_without_project, "W_O is missing"),
     (
