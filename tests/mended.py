@@ -21,6 +21,7 @@ MENDED = (
     "language/decoding",
     "language/in-context",
     "adapt/rag",
+    "adapt/efficient-training",
     "vision/vlm-lens",
     "vision/probing",
 )
