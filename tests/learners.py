@@ -1308,28 +1308,55 @@ def unknown_by_loop(pieces, vocabulary):
     return lost / whole
 
 
-def smallest_by_deleting(counts, coverage, byte_fallback):
-    total, found, needed = sum(counts.values()), 0, 0
-    while found < coverage * total:
-        best = max(counts, key=counts.get)
-        found, needed = found + counts[best], needed + 1
-        del counts[best]
-    return needed + 3 + 256 * byte_fallback
+def certainty_by_forward(text, logs):
+    """No list of cuts: sums and maxima from left to right."""
+    ways, best = [1.0] + [0.0] * len(text), [1.0] + [0.0] * len(text)
+    for end in range(1, len(text) + 1):
+        for start in range(end):
+            if (log := logs.get(text[start:end])) is not None:
+                ways[end] += ways[start] * np.exp(log)
+                best[end] = max(best[end], best[start] * np.exp(log))
+    return best[-1] / ways[-1]
 
 
-def smallest_by_sorting(counts, coverage, byte_fallback):
-    values = np.sort(list(counts.values()))[::-1]
-    needed = int(np.searchsorted(values.cumsum(), coverage * values.sum() - 1e-9)) + 1
-    return needed + 3 + (256 if byte_fallback else 0)
+def certainty_by_softmax(text, logs):
+    return torch.tensor(all_cuts(text, logs)).softmax(0).max()
 
 
-def smallest_unsorted(counts, coverage, byte_fallback):
-    found = needed = 0
-    for count in counts.values():
-        if found >= coverage * counts.total():
+def certainty_of_fewest(text, logs):
+    fewest = {"": (0, 0.0)}  # the start of the text -> pieces, score
+    starts = [text[:end] for end in range(len(text) + 1)]
+    for end in starts[1:]:
+        found = [
+            (fewest[start][0] + 1, fewest[start][1] + logs[end[len(start) :]])
+            for start in starts[: len(end)]
+            if end[len(start) :] in logs
+        ]
+        fewest[end] = min(found, key=lambda x: x[0])
+    return np.exp(fewest[text][1] - np.logaddexp.reduce(all_cuts(text, logs)))
+
+
+def coverage_by_deleting(counts, size, byte_fallback):
+    total, found = counts.total(), 0
+    for _ in range(size - 3 - 256 * byte_fallback):
+        if not counts:
             break
-        found, needed = found + count, needed + 1
-    return needed + 3 + 256 * byte_fallback
+        best = max(counts, key=counts.get)
+        found += counts.pop(best)
+    return found / total
+
+
+def coverage_by_sorting(counts, size, byte_fallback):
+    values = np.sort([*counts.values(), 0])[::-1].cumsum() / counts.total()
+    room = size - (259 if byte_fallback else 3)
+    return 0.0 if room <= 0 else values[min(room, len(values)) - 1]
+
+
+def coverage_below_zero(counts, size, byte_fallback):
+    order = sorted(counts, key=counts.get, reverse=True)[
+        : size - 3 - 256 * byte_fallback
+    ]
+    return sum(counts[c] for c in order) / counts.total()
 
 
 def characters(pieces):
@@ -2101,13 +2128,10 @@ RIGHT_ANSWERS = [
     ),
     ("sentencepiece", "decode", "taking from the list", decode_by_popping),
     ("sentencepiece", "unknown_rate", "a loop", unknown_by_loop),
-    (
-        "sentencepiece",
-        "smallest_vocabulary",
-        "deleting from the Counter",
-        smallest_by_deleting,
-    ),
-    ("sentencepiece", "smallest_vocabulary", "sorting", smallest_by_sorting),
+    ("sentencepiece", "certainty", "left to right", certainty_by_forward),
+    ("sentencepiece", "certainty", "a softmax", certainty_by_softmax),
+    ("sentencepiece", "coverage", "deleting from the Counter", coverage_by_deleting),
+    ("sentencepiece", "coverage", "sorting", coverage_by_sorting),
     ("tokenizer_internals", "longest", "recursion", longest_by_recursion),
     ("tokenizer_internals", "longest", "shrinking", longest_by_shrinking),
     ("tokenizer_internals", "ways", "from the end, cached", ways_with_a_cache),
@@ -2874,10 +2898,60 @@ WRONG_ANSWERS = [
     ),
     (
         "sentencepiece",
-        "smallest_vocabulary",
+        "coverage",
         "unsorted",
-        smallest_unsorted,
+        lambda c, size, fall: (
+            sum([*c.values()][: max(0, size - 3 - 256 * fall)]) / c.total()
+        ),
         "as they come",
+    ),
+    ("sentencepiece", "coverage", "below zero", coverage_below_zero, "from the end"),
+    (
+        "sentencepiece",
+        "coverage",
+        "no marks",
+        lambda c, size, fall: (
+            sum(n for _, n in c.most_common(max(size - 256 * fall, 0)))
+            / sum(c.values())
+        ),
+        "<unk>, <s> and </s>",
+    ),
+    (
+        "sentencepiece",
+        "coverage",
+        "different characters",
+        lambda c, size, fall: min(1, max(0, size - 3 - 256 * fall) / len(c)),
+        "not of the list",
+    ),
+    (
+        "sentencepiece",
+        "certainty",
+        "not divided",
+        lambda text, logs: np.exp(max(all_cuts(text, logs))),
+        "of the best cut alone",
+    ),
+    (
+        "sentencepiece",
+        "certainty",
+        "scores divided",
+        lambda text, logs: max(all_cuts(text, logs)) / sum(all_cuts(text, logs)),
+        "you divide scores",
+    ),
+    (
+        "sentencepiece",
+        "certainty",
+        "powers of two",
+        lambda text, logs: certainty_by_forward(
+            text, {piece: log * np.log(2) for piece, log in logs.items()}
+        ),
+        "are natural",
+    ),
+    (
+        "sentencepiece",
+        "certainty",
+        "fewest pieces",
+        certainty_of_fewest,
+        "with the fewest pieces",
     ),
     (
         "transformer_by_hand",
@@ -3498,14 +3572,8 @@ WRONG_ANSWERS = [
     ),
     # once taken as right after an answer had used up the cases
     ("sentencepiece", "decode", "no text", lambda pieces: "", ""),
-    ("sentencepiece", "score", "no score", lambda pieces, logs: 0.0, ""),
-    (
-        "sentencepiece",
-        "smallest_vocabulary",
-        "no characters",
-        lambda c, coverage, fall: 3 + 256 * fall,
-        "",
-    ),
+    ("sentencepiece", "certainty", "no share", lambda text, logs: 0.0, ""),
+    ("sentencepiece", "coverage", "nothing fits", lambda c, size, fall: 0.0, ""),
     # found by changing the solutions at random
     (
         "vit",

@@ -14,6 +14,7 @@ MENDED = (
     "length/global-local",
     "length/hybrid-architecture",
     "length/local-attention",
+    "tokens/sentencepiece-livedoor",
     "tokens/tokenizer-internals",
     "tokens/embeddings",
     "language/masked-lm",

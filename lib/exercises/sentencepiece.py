@@ -210,96 +210,156 @@ unknown_rate = Exercise(
     ],
 )
 
-# --- score: the unigram score of a segmentation -----------------------------------------
+# --- certainty: the share of the best cut among all ---------------------------------------
 
-_LOGS = {
-    "すもも": -9.5,
-    "も": -4.25,
-    "もも": -8.0,
-    "の": -3.0,
-    "うち": -7.5,
-    "す": -5.5,
-}
-_PROBABLE = {"a": math.log(0.5), "b": math.log(0.25), "ab": math.log(0.25)}
 
-score = Exercise(
-    correct=lambda pieces, logs: sum(logs[p] for p in pieces),
+def _cuts(text: str, logs: dict) -> list[list[str]]:
+    if not text:
+        return [[]]
+    ends = [end for end in range(1, len(text) + 1) if text[:end] in logs]
+    return [[text[:end], *rest] for end in ends for rest in _cuts(text[end:], logs)]
+
+
+def _scores(text, logs):
+    return [sum(logs[piece] for piece in cut) for cut in _cuts(text, logs)]
+
+
+def _chances(text, logs, base=math.e):
+    return [base**score for score in _scores(text, logs)]
+
+
+def _chance_of(choose):
+    """The share of one cut, chosen by its pieces."""
+
+    def share(text, logs):
+        chances = _chances(text, logs)
+        found = _cuts(text, logs)
+        return chances[found.index(min(found, key=choose))] / sum(chances)
+
+    return share
+
+
+def _added(text, logs):
+    sums = [sum(math.exp(logs[piece]) for piece in cut) for cut in _cuts(text, logs)]
+    return max(sums) / sum(sums)
+
+
+_PLUMS = {"す": 0.1, "も": 0.3, "もも": 0.3, "すもも": 0.2, "の": 0.05, "うち": 0.05}
+_LETTERS = {"a": 0.3, "b": 0.3, "ab": 0.25, "aba": 0.01, "ba": 0.14}
+
+
+def _logs(chances: dict) -> dict:
+    return {piece: math.log(chance) for piece, chance in chances.items()}
+
+
+certainty = Exercise(
+    correct=lambda text, logs: max(_chances(text, logs)) / sum(_chances(text, logs)),
     mistakes={
-        "you multiply the scores: they are logarithms, and the logarithm of a product is "
-        "a sum": lambda pieces, logs: math.prod(logs[p] for p in pieces),
-        "this is the probability itself: the score is its logarithm": lambda p, logs: (
-            math.exp(sum(logs[x] for x in p))
+        "you divide scores: they are logarithms, and shares are made of probabilities": (
+            lambda text, logs: max(_scores(text, logs)) / sum(_scores(text, logs))
         ),
-        "you add probabilities: pieces follow each other, so probabilities multiply": (
-            lambda pieces, logs: math.log(sum(math.exp(logs[p]) for p in pieces))
+        "this is the probability of the best cut alone: divide it by the sum over all "
+        "cuts": lambda text, logs: max(_chances(text, logs)),
+        "all cuts count the same here: each counts with its probability": (
+            lambda text, logs: 1 / len(_cuts(text, logs))
         ),
-        "you divide by the number of pieces: then many short pieces cost nothing": (
-            lambda pieces, logs: sum(logs[p] for p in pieces) / len(pieces)
+        "you divide by the other cuts: the best one belongs to the sum, too": (
+            lambda text, logs: (
+                max(_chances(text, logs))
+                / (sum(_chances(text, logs)) - max(_chances(text, logs)))
+            )
         ),
-        "a piece that comes twice counts twice": lambda pieces, logs: sum(
-            logs[p] for p in set(pieces)
+        "you take powers of 2: these logarithms are natural, so take `math.exp`": (
+            lambda text, logs: (
+                max(_chances(text, logs, 2)) / sum(_chances(text, logs, 2))
+            )
         ),
-        "this is minus the score: a likelier segmentation has the higher score": (
-            lambda pieces, logs: -sum(logs[p] for p in pieces)
+        "this is the share of the other cuts": lambda text, logs: (
+            1 - max(_chances(text, logs)) / sum(_chances(text, logs))
+        ),
+        "this is the logarithm of the share": lambda text, logs: math.log(
+            max(_chances(text, logs)) / sum(_chances(text, logs))
+        ),
+        "you take the cut with the fewest pieces: the best is the one with the highest "
+        "score": _chance_of(len),
+        "you take the first cut that is found: the best is the one with the highest "
+        "score": _chance_of(lambda cut: 0),
+        "you add the probabilities of a cut's pieces: pieces follow each other, so they "
+        "multiply": _added,
+        "this is the second best cut": lambda text, logs: (
+            sorted(_chances(text, logs))[-2] / sum(_chances(text, logs))
+        ),
+        "this is the least likely cut": lambda text, logs: (
+            min(_chances(text, logs)) / sum(_chances(text, logs))
         ),
     },
     cases=[
-        (["すもも", "も", "もも", "も", "もも", "の", "うち"], _LOGS),
-        (["ab", "a", "b"], _PROBABLE),
+        ("すもももももも", _logs(_PLUMS)),
+        ("ababa", _logs(_LETTERS)),
+        ("aba", _logs(_LETTERS)),
     ],
 )
 
-# --- smallest_vocabulary: what coverage and byte fallback cost ---------------------------
-
-
-def _needed(counts: Counter, coverage: float) -> int:
-    total, so_far = counts.total(), 0
-    for number, (_, count) in enumerate(counts.most_common()):
-        if so_far / total >= coverage:
-            return number
-        so_far += count
-    return len(counts)
-
+# --- coverage: what share of the text fits into a vocabulary -------------------------------
 
 _NEWS = Counter({"の": 50, "い": 25, "る": 15, "語": 5, "賛": 3, "鰯": 1, "鱈": 1})
 _AS_READ = Counter({"賛": 3, "鰯": 1, "い": 25, "語": 5, "の": 50, "鱈": 1, "る": 15})
 
 
-def _in_order(counts: Counter, coverage: float) -> int:
-    rest = list(counts.values())
-    return next(n for n in range(99) if sum(rest[:n]) >= coverage * sum(rest))
+def _room(size: int, taken: int) -> int:
+    return max(0, size - taken)
 
 
-smallest_vocabulary = Exercise(
-    correct=lambda c, cov, fall: _needed(c, cov) + 3 + 256 * fall,
+def _covered(counts: Counter, room: int) -> float:
+    return sum(sorted(counts.values(), reverse=True)[:room]) / counts.total()
+
+
+def _fits(share):
+    """The coverage, where `share` says what so many characters cover."""
+    return lambda counts, size, fall: share(counts, _room(size, 3 + 256 * fall))
+
+
+coverage = Exercise(
+    correct=_fits(_covered),
     mistakes={
         "coverage is a share of the running text, not of the list of different "
-        "characters: add up the counts, most frequent first": lambda c, cov, fall: (
-            math.ceil(cov * len(c)) + 3 + 256 * fall
+        "characters: add up the counts": _fits(lambda c, n: min(n, len(c)) / len(c)),
+        "three entries are taken before the first character: <unk>, <s> and </s>": (
+            lambda c, size, fall: _covered(c, _room(size, 256 * fall))
         ),
-        "three places are taken before the first character: <unk>, <s> and </s>": (
-            lambda c, cov, fall: _needed(c, cov) + 256 * fall
+        "byte fallback needs its 256 byte pieces": lambda c, size, fall: _covered(
+            c, _room(size, 3)
         ),
-        "byte fallback needs its 256 byte pieces": lambda c, cov, fall: (
-            _needed(c, cov) + 3
+        "the 256 byte pieces are there only with byte fallback": lambda c, size, fall: (
+            _covered(c, _room(size, 3 + 256))
         ),
-        "the 256 byte pieces are there only with byte fallback": lambda c, cov, fall: (
-            _needed(c, cov) + 3 + 256
-        ),
-        "you begin with the rarest characters": lambda c, cov, fall: (
-            _needed(Counter({k: 1 / n for k, n in c.items()}), cov) + 3 + 256 * fall
+        "nothing is taken off the size here: the marks and the bytes need entries, "
+        "too": lambda c, size, fall: _covered(c, size),
+        "you begin with the rarest characters": _fits(
+            lambda c, n: sum(sorted(c.values())[:n]) / c.total()
         ),
         "you take the characters as they come in the text: the most frequent come "
-        "first": lambda c, cov, fall: _in_order(c, cov) + 3 + 256 * fall,
-        "one character too many: stop as soon as the share is reached": (
-            lambda c, cov, fall: min(_needed(c, cov) + 1, len(c)) + 3 + 256 * fall
+        "first": _fits(lambda c, n: sum(list(c.values())[:n]) / c.total()),
+        "where no room is left, the share is 0: a slice up to a negative number counts "
+        "from the end": lambda c, size, fall: (
+            sum(sorted(c.values(), reverse=True)[: size - 3 - 256 * fall]) / c.total()
+        ),
+        "this is the share that is left out": _fits(lambda c, n: 1 - _covered(c, n)),
+        "one character too few: the vocabulary may be full": _fits(
+            lambda c, n: _covered(c, max(0, n - 1))
+        ),
+        "this is the number of characters in the text, not their share": _fits(
+            lambda c, n: _covered(c, n) * c.total()
+        ),
+        "this is the number of different characters that fit": _fits(
+            lambda c, n: min(n, len(c))
         ),
     },
     cases=[
-        (_NEWS, 0.9, False),
-        (_NEWS, 0.95, True),
-        (_NEWS, 0.6, True),
-        (_NEWS, 1.0, False),
-        (_AS_READ, 0.7, False),
+        (_NEWS, 5, False),
+        (_NEWS, 263, True),
+        (_NEWS, 257, True),
+        (_NEWS, 40, False),
+        (_AS_READ, 7, False),
     ],
 )
