@@ -111,13 +111,25 @@ def measured(model: Any, suite: Suite) -> dict[str, list[float]]:
         logits = model(ids).logits[:, :-1]  # (B, T − 1, V)
         nats = F.cross_entropy(logits.mT, ids[:, 1:], reduction="none")  # (B, T − 1)
         found["prose"] += nats.mean(1).tolist()
-    starts = [(start, [right[0]]) for start, right, _ in suite.choices]
-    wrong = [(start, [bad[0]]) for start, _, bad in suite.choices]
-    for a, b in zip(answer_logs(model, starts), answer_logs(model, wrong), strict=True):
-        found["choices"].append((a.sum() - b.sum()).item())
+    starts = [start for start, _, _ in suite.choices]
+    words = [(right[0], wrong[0]) for _, right, wrong in suite.choices]
+    for (right, wrong), logs in zip(words, next_logs(model, starts), strict=True):
+        found["choices"].append((logs[right] - logs[wrong]).item())
     for logs in answer_logs(model, suite.spoken):
         found["spoken"].append(-logs.mean().item())
     return {name: [round(x, 5) for x in values] for name, values in found.items()}
+
+
+@torch.no_grad()
+def next_logs(model: Any, rows: Sequence[list[int]]) -> list[Tensor]:
+    """Logits of the token after each row, up to a constant its log-probabilities: (V,)."""
+    found = []
+    for at in range(0, len(rows), ROWS):
+        some = rows[at : at + ROWS]
+        ids, _ = padded([(row, [0]) for row in some])  # (B, T), one token too long
+        ends = torch.tensor([len(row) - 1 for row in some])  # (B,)
+        found += [*model(ids[:, :-1]).logits[torch.arange(len(some)), ends]]
+    return found
 
 
 @torch.no_grad()
@@ -132,11 +144,11 @@ def answer_logs(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     for at in (order[i : i + ROWS] for i in range(0, len(order), ROWS)):
         ids, labels = padded([rows[i] for i in at])  # (B, T) each
-        logs = model(ids).logits[:, :-1].log_softmax(-1)  # (B, T − 1, V)
-        wanted = labels[:, 1:]  # (B, T − 1)
-        picked = logs.gather(-1, wanted.clamp_min(0)[..., None])[..., 0]
-        for i, row, mask in zip(at, picked, wanted >= 0, strict=True):
-            found[i] = row[mask]
+        logits = model(ids).logits[:, :-1]  # (B, T − 1, V)
+        asked_for = labels[:, 1:] >= 0  # (B, T − 1)
+        for i, row, mask in zip(at, logits, asked_for, strict=True):
+            answer = torch.tensor(rows[i][1])[:, None]  # (tokens, 1)
+            found[i] = row[mask].log_softmax(-1).gather(-1, answer)[:, 0]
     return found
 
 
