@@ -1709,6 +1709,40 @@ def entropy_not_divided(text, logs):
     return -(chances * np.log(chances)).sum()
 
 
+def largest_by_counting(out, into):
+    rank = 0
+    while (rank + 1) * (out + into) < out * into:
+        rank += 1
+    return rank
+
+
+def extract_by_eigenvectors(before, after, rank):
+    added = after - before
+    _, v = torch.linalg.eigh(added.mT @ added)
+    return added @ v[:, -rank:] @ v[:, -rank:].mT
+
+
+def outer_parts(matrix):
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u.mT, s, v
+
+
+def even_by_loop(weight, block):
+    flat, found = weight.flatten().tolist(), []
+    for at in range(0, len(flat), block):
+        part = flat[at : at + block]
+        values = [min(part) + (max(part) - min(part)) * i / 15 for i in range(16)]
+        found += [min(values, key=lambda v, x=x: abs(v - x)) for x in part]
+    return torch.tensor(found).view(weight.shape)
+
+
+def even_in_numpy(weight, block):
+    rows = weight.numpy().reshape(-1, block)
+    low = rows.min(1, keepdims=True)
+    step = np.ptp(rows, axis=1, keepdims=True) / 15
+    return (np.rint((rows - low) / step) * step + low).reshape(weight.shape)
+
+
 def selectivity_by_loop(right, lot, types, fit):
     met = {int(t) for t, there in zip(types, fit, strict=True) if there}
     rows = [i for i, t in enumerate(types.tolist()) if t not in met]
@@ -2187,6 +2221,24 @@ RIGHT_ANSWERS = [
         "[lo, hi), the last with its end",
         ece_by_bins(lambda c, lo, hi: (c >= lo) & ((c < hi) | (hi == 1))),
     ),
+    ("peft", "largest", "counting", largest_by_counting),
+    ("peft", "largest", "rounded up, less one", lambda a, b: -(-a * b // (a + b)) - 1),
+    ("peft", "extract", "eigenvectors", extract_by_eigenvectors),
+    (
+        "peft",
+        "extract",
+        "a sum of outer products",
+        lambda before, after, rank: sum(
+            s * torch.outer(u, v)
+            for u, s, v in list(
+                zip(*(x for x in outer_parts(after - before)), strict=True)
+            )[:rank]
+        ),
+    ),
+    ("peft", "even", "a loop", even_by_loop),
+    ("peft", "even", "numpy", even_in_numpy),
+    ("peft", "bits", "of one group", lambda b, g: (4 * b * g + 8 * g + 32) / (b * g)),
+    ("peft", "bits", "fractions", lambda b, g: float(4 + Fraction(8 * g + 32, b * g))),
     ("probing", "selectivity", "a loop", selectivity_by_loop),
     ("probing", "selectivity", "numpy", selectivity_in_numpy),
     ("probing", "restored", "a loop", restored_by_loop),
@@ -3707,6 +3759,76 @@ WRONG_ANSWERS = [
         "equally likely",
         lambda text, logs: np.log(len(all_cuts(text, logs))),
         "equally likely",
+    ),
+    (
+        "peft",
+        "largest",
+        "at most as many",
+        lambda out, into: math.floor(out * into / (out + into)),
+        "as many numbers as the map",
+    ),
+    ("peft", "largest", "a matrix's rank", min, "largest rank that a matrix"),
+    (
+        "peft",
+        "largest",
+        "not rounded",
+        lambda out, into: out * into / (out + into),
+        "round it down",
+    ),
+    (
+        "peft",
+        "extract",
+        "the last ones",
+        lambda before, after, rank: (
+            torch.linalg.svd(after - before, full_matrices=False)[0][:, -rank:]
+            * torch.linalg.svd(after - before, full_matrices=False)[1][-rank:]
+            @ torch.linalg.svd(after - before, full_matrices=False)[2][-rank:]
+        ),
+        "smallest singular values",
+    ),
+    (
+        "peft",
+        "extract",
+        "of the weight",
+        lambda before, after, rank: extract_by_eigenvectors(0 * before, after, rank),
+        "the difference is asked",
+    ),
+    (
+        "peft",
+        "extract",
+        "turned round",
+        lambda before, after, rank: extract_by_eigenvectors(after, before, rank),
+        "sign is turned round",
+    ),
+    (
+        "peft",
+        "even",
+        "one size for all",
+        lambda weight, block: even_by_loop(weight, weight.numel()),
+        "each block has its own",
+    ),
+    (
+        "peft",
+        "even",
+        "cut off",
+        lambda weight, block: torch.cat(
+            [
+                ((x - x.min()) / (x.max() - x.min()) * 15).int()
+                * (x.max() - x.min())
+                / 15
+                + x.min()
+                for x in weight.flatten().split(block)
+            ]
+        ).view(weight.shape),
+        "cut off, not rounded",
+    ),
+    ("peft", "bits", "floats", lambda block, group: 4 + 32 / block, "8 bits here"),
+    (
+        "peft",
+        "bits",
+        "a group of weights",
+        lambda block, group: 4 + 8 / block + 32 / group,
+        "weights share its 32",
     ),
     (
         "probing",

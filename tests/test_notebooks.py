@@ -188,17 +188,20 @@ ROOMS = """
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
-    filters decoding prompts optimisers training adapters
+    filters decoding prompts optimisers training
     lens.hooks lens.heads lens.measures lens.store
     lens.probes lens.causal lens.lenses lens.sae
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
     data.written data.senses data.pairs data.udhr data.easy_vqa data.openmoji
-    data.relations data.tasks data.questions data.scene_words data.scenes data.scene_pictures
+    data.relations data.tasks data.questions data.choices data.scene_words data.scenes
+    data.scene_pictures
     data.world.words data.world.people data.world.kinds
     data.world.tasks data.world.text data.world.items
-    weights world
+    weights world forgetting
     retrieval.book retrieval.text retrieval.bm25 retrieval.index retrieval.rank
     retrieval.measure
+    adapters.adapter adapters.lora adapters.bottleneck adapters.files adapters.prompt
+    adapters.fourbit adapters.answers
     pretrained.origin pretrained.asked pretrained.smollm2 pretrained.gpt2 pretrained.vectors
     pretrained.glove
     pretrained.ginza pretrained.states pretrained.minilm pretrained.unigram
