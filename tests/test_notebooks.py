@@ -188,7 +188,7 @@ ROOMS = """
     embeddings
     tokenizers.presplit tokenizers.bpe tokenizers.unigram tokenizers.em tokenizers.proto
     tokenizers.sentencepiece
-    filters decoding prompts optimisers training
+    filters decoding preferences prompts optimisers training
     lens.hooks lens.heads lens.measures lens.store
     lens.probes lens.causal lens.lenses lens.sae
     data.origin data.livedoor data.shakespeare data.multi30k data.cifar10
