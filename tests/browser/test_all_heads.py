@@ -1,11 +1,9 @@
 """All heads and the lines between tokens in a browser: chosen, read, by keyboard."""
 
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib.figures import theme
 from lib.figures.heads import head_grid, head_lines
@@ -41,17 +39,9 @@ def body():
     return grid._repr_html_() + lines._repr_html_()
 
 
-def written(factory, body, style=""):
-    file = factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Heads</title>'
-    style = f"<style>body{{font-family:sans-serif;margin:16px}}{style}</style>"
-    file.write_text(head + style + body, encoding="utf-8")
-    return file.as_uri()
-
-
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, body):
-    return written(tmp_path_factory, body)
+def address(written, body):
+    return written(body)
 
 
 def state(page, number=0):
@@ -137,23 +127,16 @@ def test_lines_of_one_query(open_page, address):
     assert state(page, 1)["head"] == 0 and state(page, 1)["layer"] == 1
 
 
-def test_fits_a_narrow_screen_in_the_dark(open_page, tmp_path_factory, body):
-    style = "body{background:#14181e;color:#ced6dd}"
-    page = open_page(
-        written(tmp_path_factory, body, style), viewport={"width": 360, "height": 740}
-    )
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("L")
-    assert np.asarray(picture, float).mean() < 90
+def test_fits_a_narrow_screen_in_the_dark(narrow_and_dark, body):
+    _, pixels = narrow_and_dark(body)
+    assert pixels.mean() < 90
 
 
 @pytest.mark.parametrize("how", ["scripts off", "scripts stripped"])
-def test_the_stills_stand_where_scripts_do_not_run(
-    open_page, tmp_path_factory, body, how
-):
+def test_the_stills_stand_where_scripts_do_not_run(open_page, written, body, how):
     if how == "scripts stripped":
         body = re.sub(r"<script>.*?</script>", "", body, flags=re.S)
-    address = written(tmp_path_factory, body)
+    address = written(body)
     page = open_page(address, java_script_enabled=how != "scripts off")
     for name in ("Two grids of heads", "Lines"):
         assert page.get_by_role("img", name=name).is_visible()

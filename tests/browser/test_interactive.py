@@ -44,17 +44,9 @@ def grown():
     return found._repr_html_()
 
 
-def written(factory, body, style=""):
-    file = factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Figure</title>'
-    style = f"<style>body{{font-family:sans-serif;margin:16px}}{style}</style>"
-    file.write_text(head + style + body, encoding="utf-8")
-    return file.as_uri()
-
-
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, logits):
-    return written(tmp_path_factory, distribution(logits) + grown())
+def address(written, logits):
+    return written(distribution(logits) + grown())
 
 
 def move(page, **positions):
@@ -143,9 +135,9 @@ def test_the_tree_grows(open_page, address):
     assert page.get_by_role("button", name="Pause").count() == 0
 
 
-def test_dark_page_turns_the_ink(open_page, tmp_path_factory, logits):
+def test_dark_page_turns_the_ink(open_page, written, logits):
     def pixels(style):
-        address = written(tmp_path_factory, distribution(logits) + grown(), style)
+        address = written(distribution(logits) + grown(), style)
         page = open_page(address, viewport={"width": 760, "height": 900})
         return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"), float)
 
@@ -162,11 +154,11 @@ def test_fits_a_narrow_screen(open_page, address):
 
 
 @pytest.mark.parametrize("how", ["scripts off", "scripts stripped"])
-def test_the_still_stands_where_scripts_do_not_run(open_page, tmp_path_factory, how):
+def test_the_still_stands_where_scripts_do_not_run(open_page, written, how):
     body = grown()
     if how == "scripts stripped":
         body = re.sub(r"<script>.*?</script>", "", body, flags=re.S)
-    address = written(tmp_path_factory, body)
+    address = written(body)
     page = open_page(address, java_script_enabled=how != "scripts off")
     assert page.get_by_role("img", name="A tree of three words").is_visible()
     assert page.get_by_role("slider").count() == 0

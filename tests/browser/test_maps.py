@@ -36,11 +36,8 @@ def body():
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, body):
-    file = tmp_path_factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Map</title>'
-    file.write_text(f"{head}<style>body{{margin:16px}}</style>{body}", encoding="utf-8")
-    return file.as_uri()
+def address(written, body):
+    return written(body)
 
 
 def test_frames_have_their_colours_paths_and_notes(open_page, address):

@@ -1,11 +1,9 @@
 """The browser of patches in a browser: picked by keyboard and pointer, read, narrow, dark."""
 
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib.figures import theme
 from lib.figures.patches import alike, patch_browser
@@ -23,17 +21,9 @@ def body():
     return patch_browser(pictures, (1, 2, 3), alt="A picture and maps.")._repr_html_()
 
 
-def written(factory, body, style=""):
-    file = factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Patches</title>'
-    style = f"<style>body{{font-family:sans-serif;margin:16px}}{style}</style>"
-    file.write_text(head + style + body, encoding="utf-8")
-    return file.as_uri()
-
-
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, body):
-    return written(tmp_path_factory, body)
+def address(written, body):
+    return written(body)
 
 
 def state(page):
@@ -83,23 +73,16 @@ def test_picture_and_layer_are_chosen(open_page, address):
     assert page.locator("option b").count() == 0
 
 
-def test_fits_a_narrow_screen_in_the_dark(open_page, tmp_path_factory, body):
-    style = "body{background:#14181e;color:#ced6dd}"
-    page = open_page(
-        written(tmp_path_factory, body, style), viewport={"width": 360, "height": 740}
-    )
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("L")
-    assert np.asarray(picture, float).mean() < 100
+def test_fits_a_narrow_screen_in_the_dark(narrow_and_dark, body):
+    _, pixels = narrow_and_dark(body)
+    assert pixels.mean() < 100
 
 
 @pytest.mark.parametrize("how", ["scripts off", "scripts stripped"])
-def test_the_still_stands_where_scripts_do_not_run(
-    open_page, tmp_path_factory, body, how
-):
+def test_the_still_stands_where_scripts_do_not_run(open_page, written, body, how):
     if how == "scripts stripped":
         body = re.sub(r"<script>.*?</script>", "", body, flags=re.S)
-    address = written(tmp_path_factory, body)
+    address = written(body)
     page = open_page(address, java_script_enabled=how != "scripts off")
     assert page.get_by_role("img", name="A picture and maps").is_visible()
     assert page.get_by_role("combobox").count() == 0

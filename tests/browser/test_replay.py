@@ -11,7 +11,6 @@ from lib.figures import panels, replay, theme
 
 FRAMES = 12
 LABELS = [f"step {10 * i}" for i in range(FRAMES)]
-STYLE = "<style>body{font-family:sans-serif;margin:16px}</style>"
 DARK = "<style>body{background:#14181e;color:#ced6dd}</style>"
 
 
@@ -53,16 +52,9 @@ def player(alt="The curve falls and the bars meet the outline."):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(written):
     """A page with two replays, a third time the first, and nothing around them."""
-    return written(tmp_path_factory, player() + player("Another.") + player())
-
-
-def written(factory, body):
-    file = factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Replay</title>'
-    file.write_text(head + STYLE + body, encoding="utf-8")
-    return file.as_uri()
+    return written(player() + player("Another.") + player())
 
 
 def frame(page, index=0):
@@ -168,11 +160,9 @@ def test_reduced_motion_shows_whole_frames_only(open_page, address, motion):
     assert bool(drawn - set(whole)) == (motion == "no-preference")
 
 
-def test_dark_page_keeps_its_ground_and_turns_the_ink(open_page, tmp_path_factory):
+def test_dark_page_keeps_its_ground_and_turns_the_ink(open_page, written):
     def pixels(body):
-        page = open_page(
-            written(tmp_path_factory, body), viewport={"width": 760, "height": 700}
-        )
+        page = open_page(written(body), viewport={"width": 760, "height": 700})
         png = page.locator("[data-element]").first.screenshot()
         return np.asarray(Image.open(io.BytesIO(png)).convert("L"), float)
 
@@ -206,7 +196,7 @@ def test_fits_a_narrow_screen(open_page, address):
 
 
 @pytest.mark.parametrize(("width", "rows"), [(760, 1), (360, 2)])
-def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, rows):
+def test_dials_turn_and_their_curve_grows(open_page, written, width, rows):
     angle = np.arange(FRAMES)[:, None] * np.array([1, 0.5, 0.1, 0.01])
     tips = np.stack([np.cos(angle), np.sin(angle)], -1)
     shown = [
@@ -221,9 +211,7 @@ def test_dials_turn_and_their_curve_grows(open_page, tmp_path_factory, width, ro
         ),
     ]
     body = replay.replay(shown, LABELS, alt="Arrows.", columns=1)._repr_html_()
-    page = open_page(
-        written(tmp_path_factory, body), viewport={"width": width, "height": 740}
-    )
+    page = open_page(written(body), viewport={"width": width, "height": 740})
     names = page.locator(".panel").first.locator("svg text")
     tops = {round(name.bounding_box()["y"]) for name in names.all()}
     assert names.all_text_contents() == list("abcd") and len(tops) == rows
@@ -258,12 +246,12 @@ def test_no_text_is_cut(open_page, address):
 
 
 @pytest.mark.parametrize("how", ["scripts off", "scripts stripped"])
-def test_the_still_stands_where_scripts_do_not_run(open_page, tmp_path_factory, how):
+def test_the_still_stands_where_scripts_do_not_run(open_page, written, how):
     body = player()
     if how == "scripts stripped":
         body = re.sub(r"<script>.*?</script>", "", body, flags=re.S)
     page = open_page(
-        written(tmp_path_factory, body),
+        written(body),
         java_script_enabled=how != "scripts off",
         viewport={"width": 360, "height": 740},
     )
@@ -274,9 +262,9 @@ def test_the_still_stands_where_scripts_do_not_run(open_page, tmp_path_factory, 
     assert page.locator("body").inner_text().strip() == ""
 
 
-def test_inserted_as_jupyterlab_does(open_page, tmp_path_factory):
+def test_inserted_as_jupyterlab_does(open_page, written):
     """innerHTML runs no script: JupyterLab puts a copy of each in its place."""
-    page = open_page(written(tmp_path_factory, '<div id="output"></div>'))
+    page = open_page(written('<div id="output"></div>'))
     page.evaluate(
         """source => {
             const host = document.createElement("div");

@@ -1,11 +1,9 @@
 """The map of words and the clouds in a browser: searched, chosen, walked by keyboard."""
 
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib.figures import theme
 from lib.figures.map import clouds, word_map
@@ -36,17 +34,9 @@ def senses():
     return clouds(sets, groups, labels, alt="Two clouds of four points.")._repr_html_()
 
 
-def written(factory, body, style=""):
-    file = factory.mktemp("page") / "index.html"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Map</title>'
-    style = f"<style>body{{font-family:sans-serif;margin:16px}}{style}</style>"
-    file.write_text(head + style + body, encoding="utf-8")
-    return file.as_uri()
-
-
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    return written(tmp_path_factory, words() + senses())
+def address(written):
+    return written(words() + senses())
 
 
 def state(page, number=0):
@@ -107,12 +97,10 @@ def test_a_point_is_chosen_and_the_map_zooms(open_page, address):
     )
 
 
-def test_names_of_near_words_do_not_cover_each_other(open_page, tmp_path_factory):
+def test_names_of_near_words_do_not_cover_each_other(open_page, written):
     close = CIRCLE.copy()
     close[1:4] = close[2] + [[0, 0.02], [0, 0], [0.03, 0]]  # one heap of three
-    address = written(
-        tmp_path_factory, word_map(close, NAMES, NEAR, alt="A heap.")._repr_html_()
-    )
+    address = written(word_map(close, NAMES, NEAR, alt="A heap.")._repr_html_())
     page = open_page(address)
     page.get_by_role("searchbox", name="Search a word").fill("guitar")
     boxes = page.locator("svg[role=img] text").evaluate_all(
@@ -155,24 +143,19 @@ def test_clouds_move_with_the_slider_and_the_word(open_page, address):
     assert page.get_by_role("searchbox").count() == 1  # of the map alone
 
 
-def test_fits_a_narrow_screen_in_the_dark(open_page, tmp_path_factory):
-    style = "body{background:#14181e;color:#ced6dd}"
-    address = written(tmp_path_factory, words() + senses(), style)
-    page = open_page(address, viewport={"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("L")
-    pixels = np.asarray(picture, float)
+def test_fits_a_narrow_screen_in_the_dark(narrow_and_dark):
+    page, pixels = narrow_and_dark(words() + senses())
     assert pixels.mean() < 80 and np.percentile(pixels, 99.5) > 120
     places = np.array(state(page)["places"])
     assert places.min() > 0 and places[:, 0].max() < 328
 
 
 @pytest.mark.parametrize("how", ["scripts off", "scripts stripped"])
-def test_the_stills_stand_where_scripts_do_not_run(open_page, tmp_path_factory, how):
+def test_the_stills_stand_where_scripts_do_not_run(open_page, written, how):
     body = words() + senses()
     if how == "scripts stripped":
         body = re.sub(r"<script>.*?</script>", "", body, flags=re.S)
-    address = written(tmp_path_factory, body)
+    address = written(body)
     page = open_page(address, java_script_enabled=how != "scripts off")
     for name in ("Eight words on a ring", "Two clouds of four points"):
         assert page.get_by_role("img", name=name).is_visible()
