@@ -42,6 +42,19 @@ slope = Exercise(
         "the factor x is missing: the second part of the product rule is x φ(x)": (
             lambda x: _share(x) + _bell(x)
         ),
+        "this is φ(x) alone, the product of the two slopes: the product rule is a sum, "
+        "Φ(x) · 1 + x · φ(x)": _bell,
+        "the x stands in the wrong part: each part has one factor differentiated, "
+        "Φ(x) and x φ(x)": lambda x: x * _share(x) + _bell(x),
+        "−x φ(x) is the slope of the bell: the slope of Φ is the bell itself": (
+            lambda x: _share(x) - x * x * _bell(x)
+        ),
+        "the root is missing: φ(x) = exp(−x²/2) / √(2π)": lambda x: (
+            _share(x) + x * _bell(x) / math.tau**0.5
+        ),
+        "the √2 is missing in Φ: it is (1 + erf(x / √2)) / 2": lambda x: (
+            (1 + torch.erf(x)) / 2 + x * _bell(x)
+        ),
         "the √(2π) is missing: φ(x) = exp(−x²/2) / √(2π)": lambda x: (
             _share(x) + x * torch.exp(-x * x / 2)
         ),
@@ -122,6 +135,31 @@ without = Exercise(
         ),
         "`b_up` is missing": lambda x, wu, bu, wd, bd, units: (
             (F.gelu(x @ wu.mT) * _kept(units, len(wu))) @ wd.mT + bd
+        ),
+        "tokens are silenced: in (..., hidden) the units are the last axis": (
+            lambda x, wu, bu, wd, bd, units: (
+                F.gelu(x @ wu.mT + bu).index_fill(-2, torch.tensor(units), 0) @ wd.mT
+                + bd
+            )
+        ),
+        "features of the output are set to zero: the units are in the hidden layer": (
+            lambda x, *case: _whole(x, *case[:-1]) * _kept(case[-1], x.shape[-1])
+        ),
+        "the units write their average over the tokens: silent ones write nothing": (
+            lambda x, wu, bu, wd, bd, units: (
+                (h := F.gelu(x @ wu.mT + bu)).where(
+                    _kept(units, len(wu)) > 0, h.mean((0, 1))
+                )
+                @ wd.mT
+                + bd
+            )
+        ),
+        "this is the tanh form of GELU": lambda x, wu, bu, wd, bd, units: (
+            (F.gelu(x @ wu.mT + bu, approximate="tanh") * _kept(units, len(wu))) @ wd.mT
+            + bd
+        ),
+        "this is what the named units write: the output without them is asked for": (
+            lambda *case: _whole(*case[:-1]) - _without(*case)
         ),
         "x is added: the residual connection stands outside the MLP": (
             lambda x, *case: x + _without(x, *case)
@@ -231,6 +269,18 @@ parallel = Exercise(
         ),
         "the MLP reads what attention wrote, and nothing else is added": (
             lambda x, a, m, n: x + m(a(n(x)))
+        ),
+        "the MLP reads the stream after attention has written, without a norm: here both "
+        "read the same norm of x": lambda x, a, m, n: (y := x + a(n(x))) + m(y),
+        "the MLP reads the norm plus what attention wrote: here both read the same norm "
+        "of x": lambda x, a, m, n: x + a(h := n(x)) + m(h + a(h)),
+        "this is Post-LN, one branch after the other: here both read the same norm of x": (
+            lambda x, a, m, n: n((y := n(x + a(x))) + m(y))
+        ),
+        "the MLP comes first, and attention reads what it wrote: here both read the same "
+        "norm of x": lambda x, a, m, n: (y := x + m(n(x))) + a(n(y)),
+        "a norm stands behind each branch: it belongs before them": lambda x, a, m, n: (
+            x + n(a(x)) + n(m(x))
         ),
         "x is added twice: one residual connection leads around both branches": (
             lambda x, a, m, n: 2 * x + a(n(x)) + m(n(x))
