@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch._dynamo  # what an optimiser imports at its first use is not the learner's time
 import torch.nn.functional as F
+from scipy.spatial import ConvexHull
 
 from lib import sparse
 from lib.positions import sinusoidal, t5_bucket
@@ -856,10 +857,27 @@ def shared_without_project(x, w_q, w_k, w_v, w_o, H):
     return (scores.softmax(-1) @ (x @ w_v)[:, None]).transpose(1, 2).flatten(2)
 
 
-def part_by_silence(heads, w_o, h):
-    alone = torch.zeros_like(heads)
-    alone[:, h] = heads[:, h]
-    return alone.transpose(1, 2).flatten(2) @ w_o
+def silent_in_place(heads, w_o, h):
+    heads[:, h] = 0
+    return heads.transpose(1, 2).flatten(2) @ w_o
+
+
+def silent_by_subtraction(heads, w_o, h):
+    d = heads.shape[-1]
+    whole = heads.transpose(1, 2).flatten(2) @ w_o
+    return whole - heads[:, h] @ w_o[h * d : (h + 1) * d]
+
+
+def winners_by_hull(weights):
+    corners = ConvexHull(np.vstack([weights.numpy(), np.zeros((1, 2))])).vertices
+    return [i in corners for i in range(len(weights))]
+
+
+def winners_by_chance(weights):
+    looks = torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
+    points = torch.cat([weights, torch.zeros(1, 2)])
+    won = (looks.to(points) @ points.mT).argmax(-1).bincount(minlength=len(points))
+    return won[:-1] > 0
 
 
 # --- layer normalisation -----------------------------------------------------------------
@@ -1846,15 +1864,20 @@ RIGHT_ANSWERS = [
     ("efficient_training", "kept", "numpy", kept_in_numpy),
     ("multi_head", "shared", "a loop", shared_by_loop),
     ("multi_head", "shared", "repeated keys", shared_by_repeat),
-    ("multi_head", "part", "the others silent", part_by_silence),
+    ("multi_head", "silent", "in place", silent_in_place),
+    ("multi_head", "silent", "subtracted", silent_by_subtraction),
     (
         "multi_head",
-        "part",
-        "einsum",
-        lambda heads, w_o, h: torch.einsum(
-            "btd,dD->btD", heads[:, h], w_o.unflatten(0, (heads.shape[1], -1))[h]
+        "silent",
+        "head by head",
+        lambda heads, w_o, h: sum(
+            heads[:, i] @ w_o.unflatten(0, (heads.shape[1], -1))[i]
+            for i in range(heads.shape[1])
+            if i != h
         ),
     ),
+    ("multi_head", "winners", "convex hull", winners_by_hull),
+    ("multi_head", "winners", "random directions", winners_by_chance),
     (
         "multi_head",
         "flops",
@@ -2315,26 +2338,41 @@ WRONG_ANSWERS = [
     ),
     (
         "multi_head",
-        "part",
+        "silent",
+        "its own part",
+        lambda heads, w_o, h: heads[:, h] @ w_o.chunk(heads.shape[1])[h],
+        "head h alone",
+    ),
+    (
+        "multi_head",
+        "silent",
         "columns",
-        lambda heads, w_o, h: heads[:, h] @ w_o.chunk(heads.shape[1], 1)[h].T,
+        lambda heads, w_o, h: torch.cat(
+            [
+                part * (i != h)
+                for i, part in enumerate(
+                    (heads.transpose(1, 2).flatten(2) @ w_o).chunk(heads.shape[1], -1)
+                )
+            ],
+            -1,
+        ),
         "columns of W_O",
     ),
     (
         "multi_head",
-        "part",
-        "all heads",
-        lambda heads, w_o, h: heads.transpose(1, 2).flatten(2) @ w_o,
-        "the whole output",
+        "winners",
+        "no absent symbol",
+        lambda weights: [
+            i in ConvexHull(weights.numpy()).vertices for i in range(len(weights))
+        ],
+        "absent symbols are forgotten",
     ),
     (
         "multi_head",
-        "part",
-        "without it",
-        lambda heads, w_o, h: (
-            heads.transpose(1, 2).flatten(2) @ w_o - part_by_silence(heads, w_o, h)
-        ),
-        "without head h",
+        "winners",
+        "the largest of each head",
+        lambda weights: [i in weights.argmax(0).tolist() for i in range(len(weights))],
+        "at both heads at once",
     ),
     (
         "multi_head",

@@ -52,6 +52,12 @@ def _variant(**change):
     return lambda *case: _shared(*case, **change)
 
 
+def _over_queries(x, w_q, w_k, w_v, w_o, H):
+    query, key, value = _split(x @ w_q, H), (x @ w_k)[:, None], (x @ w_v)[:, None]
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    return _join(scores.softmax(-2) @ value) @ w_o
+
+
 def _shared_case(seed: int, T: int, D: int, H: int) -> tuple:
     w_q, w_o = (_random(D, D, seed=10 * seed + i) / 2 for i in (1, 2))
     w_k, w_v = (_random(D, D // H, seed=10 * seed + i) / 2 for i in (3, 4))
@@ -81,6 +87,8 @@ shared = Exercise(
         "head, d, is what is summed over": _variant(root=lambda D, H: D**0.5),
         "the scores are divided by d: take its root": _variant(root=lambda D, H: D / H),
         "the scores are not scaled: divide them by √d": _variant(root=lambda D, H: 1),
+        "the softmax runs over the queries: the weights of one query, over its keys, sum "
+        "to 1": _over_queries,
         "keys and values are swapped: keys meet the queries, values are handed over": (
             lambda x, q, k, v, o, H: _shared(x, q, v, k, o, H)
         ),
@@ -89,7 +97,17 @@ shared = Exercise(
 )
 
 
-# --- part: what one head adds to the output -----------------------------------------------
+# --- silent: the output without one head ---------------------------------------------------
+
+
+def _kept(heads, h, axis=1):
+    kept = heads.clone()
+    kept.select(axis, h).zero_()
+    return kept
+
+
+def _silent(heads, w_o, h):
+    return _join(_kept(heads, h)) @ w_o
 
 
 def _part(heads, w_o, h):
@@ -97,38 +115,59 @@ def _part(heads, w_o, h):
     return heads[:, h] @ w_o[h * d : (h + 1) * d]
 
 
-part = Exercise(
-    correct=_part,
+def _outputs_cut(heads, w_o, h):
+    d, w_o = heads.shape[-1], w_o.clone()
+    w_o[:, h * d : (h + 1) * d] = 0
+    return _join(heads) @ w_o
+
+
+def _in_turn_cut(heads, w_o, h):
+    w_o = w_o.clone()
+    w_o[h :: heads.shape[1]] = 0
+    return _join(heads) @ w_o
+
+
+silent = Exercise(
+    correct=_silent,
     mistakes={
-        "these are columns of W_O: a column makes an output feature, a row reads a "
-        "joined feature, so head h has rows": lambda heads, w_o, h: (
-            heads[:, h] @ w_o[:, h * heads.shape[-1] : (h + 1) * heads.shape[-1]].mT
-        ),
-        "these rows are dealt out in turn: the d rows of a head stand together": (
-            lambda heads, w_o, h: heads[:, h] @ w_o[h :: heads.shape[1]]
-        ),
-        "these are the rows of head 0": lambda heads, w_o, h: (
-            heads[:, h] @ w_o[: heads.shape[-1]]
-        ),
-        "these are the rows of the head after it: heads count from 0": (
-            lambda heads, w_o, h: (
-                heads[:, h]
-                @ w_o.roll(-heads.shape[-1], 0)[
-                    h * heads.shape[-1] : (h + 1) * heads.shape[-1]
-                ]
-            )
-        ),
-        "this is the whole output, the sum over all heads": lambda heads, w_o, h: (
+        "this is head h alone: what all the other heads add is asked for": _part,
+        "this is the whole output: head h still adds its part": lambda heads, w_o, h: (
             _join(heads) @ w_o
         ),
-        "this is the output without head h: its own part is asked for": (
-            lambda heads, w_o, h: _join(heads) @ w_o - _part(heads, w_o, h)
+        "columns of W_O are cut: a column makes an output feature, a row reads a joined "
+        "feature, so head h has rows": _outputs_cut,
+        "the rows are dealt out in turn: the d rows of a head stand together": (
+            _in_turn_cut
         ),
-        "this is the head before W_O, (B, T, d): its part of the output is (B, T, D)": (
-            lambda heads, w_o, h: heads[:, h]
+        "this is without the head after it: heads count from 0": lambda heads, w_o, h: (
+            _silent(heads, w_o, (h + 1) % heads.shape[1])
         ),
-        "the part is divided by the number of heads: heads are added, not averaged": (
-            lambda heads, w_o, h: _part(heads, w_o, h) / heads.shape[1]
+        "this is without the head before it: heads count from 0": (
+            lambda heads, w_o, h: _silent(heads, w_o, h - 1)
+        ),
+        "a token is silenced: in (B, H, T, d) the heads are axis 1": (
+            lambda heads, w_o, h: _join(_kept(heads, h, 2)) @ w_o
+        ),
+        "the axes are not swapped back before the heads are joined": (
+            lambda heads, w_o, h: _joined_without_swap(_kept(heads, h)) @ w_o
+        ),
+        "W_O is missing: the heads stand side by side, and nothing mixes them": (
+            lambda heads, w_o, h: _join(_kept(heads, h))
+        ),
+        "the other heads are scaled up: they stay as they are": lambda heads, w_o, h: (
+            _silent(heads, w_o, h) * heads.shape[1] / (heads.shape[1] - 1)
+        ),
+        "head h hands over the mean of the others: it has to hand over nothing": (
+            lambda heads, w_o, h: (
+                _silent(heads, w_o, h)
+                + _part(
+                    (_kept(heads, h).sum(1, True) / (heads.shape[1] - 1)).expand_as(
+                        heads
+                    ),
+                    w_o,
+                    h,
+                )
+            )
         ),
     },
     cases=[
@@ -181,16 +220,49 @@ flops = Exercise(
 )
 
 
-# --- readable: how many of four tokens a linear readout finds in one head's average ------
+# --- winners: which tokens a linear readout of two heads can name -------------------------
 
-readable = Exercise(
-    correct=1,
+
+def _winners(weights, low=0.0, high=1.0, absent=True, looks=10_000):
+    """Who is farthest in some direction, between `low` and `high` of a full turn."""
+    angle = torch.linspace(low, high, looks) * 2 * torch.pi
+    directions = torch.stack([angle.cos(), angle.sin()], -1)  # (looks, 2)
+    points = torch.cat([weights, torch.zeros(1, 2)]) if absent else weights
+    best = (directions.to(points) @ points.mT).argmax(-1)
+    return torch.isin(torch.arange(len(weights)), best)
+
+
+def _best_of(score):
+    return lambda weights: score(weights) == score(weights).amax(0)
+
+
+winners = Exercise(
+    correct=_winners,
     mistakes={
-        "the smallest of the four weights is not an end: the symbols that are not there "
-        "have weight 0, below it": 2,
-        "different weights tell all four apart for a function that is not linear; a "
-        "linear readout can only prefer more weight, or less": 4,
-        "the weights lie on a line, and only an end of a line can come out on top": 3,
-        "the token with the largest weight has the largest score, so it can be read": 0,
+        "the absent symbols are forgotten: they stand at 0, 0 and win where less weight "
+        "is preferred": lambda weights: _winners(weights, absent=False),
+        "a readout can also prefer less weight in a head: its direction may be negative": (
+            lambda weights: _winners(weights, 0, 0.25)
+        ),
+        "only the largest weight of each head is found so: a readout can look at both "
+        "heads at once": lambda weights: _best_of(lambda w: w)(weights).any(-1),
+        "two numbers tell all of them apart, but not for a linear readout: what lies "
+        "inside the others' outline is never farthest": lambda weights: (
+            torch.ones(len(weights)) > 0
+        ),
+        "this adds the two heads up: a readout may weigh them in any way": _best_of(
+            lambda w: w.sum(-1)
+        ),
+        "this is the point farthest from 0, 0 alone: every corner of the outline can "
+        "win": _best_of(lambda w: w.norm(dim=-1)),
+        "these are the places of the winners: return True or False for each token": (
+            lambda weights: _winners(weights).nonzero().flatten()
+        ),
     },
+    cases=[
+        (torch.tensor([[0.55, 0.05], [0.15, 0.1], [0.2, 0.42], [0.1, 0.15]]),),
+        (torch.tensor([[0.5, 0.2], [0.4, 0.0], [0.1, 0.3], [0.0, 0.5]]),),
+        (torch.tensor([[0.42, 0.0], [0.37, 0.21], [0.21, 0.38], [0.0, 0.41]]),),
+        (torch.tensor([[0.42, 0.3], [0.3, 0.4], [0.18, 0.18], [0.1, 0.12]]),),
+    ],
 )
