@@ -1855,6 +1855,55 @@ def leak_in_numpy(owner, test):
     return np.isin(owner[test].numpy(), owner[~test].numpy()).mean()
 
 
+def several_by_loop(scores, same):
+    total = 0.0
+    for row, right in zip(scores, same, strict=True):
+        e = (row - row.max()).exp()
+        total -= (e[right].sum() / e.sum()).log()
+    return total / len(scores)
+
+
+def several_by_logsumexp(scores, same):
+    right = torch.where(same, scores, float("-inf"))
+    return (scores.logsumexp(1) - right.logsumexp(1)).mean()
+
+
+def recall_by_sorting(scores, owner, k):
+    best = scores.argsort(0, descending=True)[:k]  # (k, M)
+    return (best == owner).any(0).float().mean()
+
+
+def recall_by_loop(scores, owner, k):
+    hits = 0
+    for text, picture in enumerate(owner.tolist()):
+        column = scores[:, text].tolist()
+        hits += sum(s > column[picture] for s in column) < k
+    return hits / len(owner)
+
+
+def places_by_loop(table, ids, pictures):
+    vectors = iter(pictures.reshape(-1, pictures.shape[-1]))
+    return torch.stack([next(vectors) if i < 0 else table[i] for i in ids])
+
+
+def places_by_scatter(table, ids, pictures):
+    x = table[ids.clamp(min=0)]
+    return x.masked_scatter((ids < 0)[:, None], pictures)
+
+
+def blind_by_counter(questions, answers, new, right):
+    seen = {}
+    for q, a in zip(questions.tolist(), answers.tolist(), strict=True):
+        seen.setdefault(q, Counter())[a] += 1
+    pairs = zip(new.tolist(), right.tolist(), strict=True)
+    return sum(seen[q].most_common(1)[0][0] == a for q, a in pairs) / len(new)
+
+
+def blind_by_mode(questions, answers, new, right):
+    said = torch.stack([answers[questions == q].mode().values for q in new])
+    return (said == right).float().mean()
+
+
 RIGHT_ANSWERS = [
     ("efficient_training", "joined", "a loop", joined_by_loop),
     ("efficient_training", "joined", "numpy", joined_in_numpy),
@@ -2278,6 +2327,14 @@ RIGHT_ANSWERS = [
     ("vlm_lens", "pooled", "einsum", pooled_by_einsum),
     ("vlm_lens", "leak", "sets", leak_by_sets),
     ("vlm_lens", "leak", "numpy", leak_in_numpy),
+    ("vision_language", "several", "a loop", several_by_loop),
+    ("vision_language", "several", "logsumexp", several_by_logsumexp),
+    ("vision_language", "recall", "sorting", recall_by_sorting),
+    ("vision_language", "recall", "a loop", recall_by_loop),
+    ("vision_language", "places", "a loop", places_by_loop),
+    ("vision_language", "places", "masked_scatter", places_by_scatter),
+    ("vision_language", "blind", "Counter", blind_by_counter),
+    ("vision_language", "blind", "mode", blind_by_mode),
 ]
 
 WRONG_ANSWERS = [
@@ -3941,6 +3998,40 @@ WRONG_ANSWERS = [
             / len({*owner[test].tolist()})
         ),
         "pictures are counted",
+    ),
+    (
+        "vision_language",
+        "several",
+        "the diagonal",
+        lambda scores, same: F.cross_entropy(scores, torch.arange(len(scores))),
+        "only the diagonal",
+    ),
+    (
+        "vision_language",
+        "recall",
+        "at most k",
+        lambda scores, owner, k: (
+            ((scores > scores[owner, range(len(owner))]).sum(0) <= k).float().mean()
+        ),
+        "one too many",
+    ),
+    (
+        "vision_language",
+        "places",
+        "the pictures alternate",
+        lambda table, ids, pictures: table[ids.clamp(min=0)].masked_scatter(
+            (ids < 0)[:, None], pictures.transpose(0, 1).contiguous()
+        ),
+        "alternate between the pictures",
+    ),
+    (
+        "vision_language",
+        "blind",
+        "the commonest of all",
+        lambda questions, answers, new, right: (
+            (right == answers.mode().values).float().mean()
+        ),
+        "one answer for all",
     ),
 ]
 

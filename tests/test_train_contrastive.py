@@ -45,6 +45,12 @@ def test_equal_captions_are_all_right():
     assert study.rank_of(rows, vectors, given, "caption").tolist() == [0, 0, 0]
 
 
+def test_a_small_batch_sees_as_many_pairs():
+    small, full = study.config("batch 16"), study.config("softmax")
+    for key in ("steps", "warm_up", "look"):
+        assert small[key] * small["batch"] == full[key] * full["batch"]
+
+
 def test_arms(tiny):
     model = study.network("scale 5", 20)
     assert model.scale().item() == pytest.approx(5) and model.bias is None
@@ -104,7 +110,8 @@ def test_the_record_is_of_these_settings():
     for arm in study.ARMS:
         assert card["config"][arm] == study.config(arm)
         assert len(record[arm]) == len(study.SEEDS)
-        assert all(r["evaluations"][-1]["step"] == study.STEPS for r in record[arm])
+        steps = study.config(arm)["steps"]
+        assert all(r["evaluations"][-1]["step"] == steps for r in record[arm])
     words = study.Words(card["config"]["words"])
     assert [*words.ids] == card["config"]["words"]
     model = study.network("softmax", len(words))

@@ -1,6 +1,6 @@
 """Pictures and captions of scenes in one space: a record of `vision/vision-language`.
 
-    python -m train.contrastive                   # everything, 40 CPU-minutes
+    python -m train.contrastive                   # everything, 25 CPU-minutes
     python -m train.contrastive --only softmax    # one arm, three seeds
 
 A small ViT and a small text encoder learn from scratch which caption belongs to which
@@ -10,10 +10,10 @@ captions, which both losses count as wrong: as in life.
 
 Arms, three seeds each: **softmax** and **sigmoid**, the two losses, with the scale
 learned from 10 and kept from 1 to 100. Three more to see what the modality gap depends
-on, all softmax: **batch 16**, and the scale fixed at **5** or at **100**. All run for
-equally many steps, so batch 16 sees fewer pairs.
+on, all softmax: **batch 16**, and the scale fixed at **5** or at **100**. All see equally
+many pairs, so batch 16 takes eight times the steps; its trace tells of as many steps, too.
 
-Judged on scenes of four splits of `lib.data.scenes`: other pictures of combinations that
+Judged on scenes of three splits of `lib.data.scenes`: other pictures of combinations that
 training has; of a coloured shape at a place, and of a colour with a shape, that it never
 has. Retrieval: the right one among 256, both ways and both languages, where captions that
 are equal are all right. Zero-shot: a picture of one object, and the captions of all 144
@@ -46,12 +46,9 @@ ARMS = {
     "scale 100": {"loss": "softmax", "scale": 100.0},
 }
 SHIPPED = ("softmax", "sigmoid")  # their first seed's weights
-SEEDS, STEPS, BATCH, RATE, DECAY, WARM_UP = range(3), 700, 128, 2e-3, 0.05, 50
-LOOK, GALLERY, SHOWN = (
-    100,
-    256,
-    12,
-)  # steps between looks; pairs of a gallery, of a look
+SEEDS, STEPS, BATCH, RATE, DECAY, WARM_UP = range(3), 300, 128, 2e-3, 0.05, 40
+LOOK = 50  # steps between looks, at the full batch
+GALLERY, SHOWN = 256, 12  # pairs of a gallery, of a look
 LANGUAGES = {"en": "caption", "ja": "caption_ja"}
 MODEL = {"d_model": 64, "num_heads": 4, "layers": [4, 2], "width": 64}
 
@@ -148,7 +145,9 @@ def judge(model: TwoTowers, words: Words) -> dict:
 def config(arm: str) -> dict:
     """All that makes the runs of an arm what they are."""
     settings = {"batch": BATCH, "scale": None} | ARMS[arm]
-    numbers = {"steps": STEPS, "rate": RATE, "decay": DECAY, "warm_up": WARM_UP}
+    times = BATCH // settings["batch"]  # as many pairs for all
+    numbers = {"steps": STEPS * times, "warm_up": WARM_UP * times, "look": LOOK * times}
+    numbers |= {"rate": RATE, "decay": DECAY}
     return settings | numbers | {"model": MODEL, "rounds": ROUNDS, "size": SIZE}
 
 
@@ -164,7 +163,8 @@ def run(arm: str, seed: int, prepared: tuple, folder: Path) -> dict:
     """Train one model: its trace, what it finds, its weights."""
     words, drawn, ids = prepared
     torch.manual_seed(seed)
-    model, size = network(arm, len(words)), config(arm)["batch"]
+    model, settings = network(arm, len(words)), config(arm)
+    size = settings["batch"]
 
     def batch(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         which = torch.randperm(len(drawn), generator=generator)[:size]  # (B,)
@@ -184,15 +184,15 @@ def run(arm: str, seed: int, prepared: tuple, folder: Path) -> dict:
         model,
         batch,
         lambda net, *pairs: net(*pairs),
-        STEPS,
+        settings["steps"],
         [torch.optim.AdamW(groups, RATE, betas=(0.9, 0.98))],
         seed=seed,
-        warm_up=WARM_UP,
+        warm_up=settings["warm_up"],
         evaluate=lambda net: look(net, words, rows),
         every=10,
-        evaluate_every=LOOK,
+        evaluate_every=settings["look"],
         folder=folder,
-        config=config(arm),
+        config=settings,
     )
     with torch.no_grad():
         trace |= judge(model, words)
@@ -207,7 +207,7 @@ def study(folder: Path, only: str | None = None) -> tuple[dict, dict, Words]:
     traces, tensors = {arm: [] for arm in arms}, {}
     for seed in tqdm(SEEDS, desc="seeds"):  # all arms of a seed, so a part is a study
         for arm in arms:
-            key = training.digest([arm, seed, config(arm), LOOK, GALLERY])
+            key = training.digest([arm, seed, config(arm), GALLERY])
             job = lambda key=key, arm=arm, seed=seed: run(  # noqa: E731
                 arm, seed, prepared, folder / key
             )

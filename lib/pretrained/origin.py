@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pooch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lib.data.origin import reachable
 
@@ -99,6 +101,20 @@ def kept(name: str, sha256: str, convert: Callable[[Path], None]) -> Path:
             os.rename(folder, old)
         os.rename(fresh, folder)
     return folder
+
+
+def computed(name: str, about: Any, make: Callable[[], Tensor]) -> Tensor:
+    """What a model makes of many texts or pictures: `make()` once, then from the cache.
+
+    `about` is all that the result depends on, as JSON can say it. Kept as `kept` does,
+    in float16.
+    """
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+    def convert(folder: Path) -> None:
+        save_file({"vectors": make().half()}, folder / "vectors.safetensors")
+
+    return load_file(kept(name, digest, convert) / "vectors.safetensors")["vectors"]
 
 
 def _intact(folder: Path) -> bool:
