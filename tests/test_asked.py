@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+from lib.data.origin import Unreachable
 from lib.pretrained.asked import asked
 from lib.pretrained.origin import Pretrained, PretrainedError
 
@@ -16,9 +17,10 @@ def test_it_is_there():
     assert said == {"glassbox": {"name": "tiny", "is_full": True}}
 
 
-def test_it_is_not_there():
+@pytest.mark.parametrize("kind", [PretrainedError, Unreachable])
+def test_it_is_not_there(kind):
     def load():
-        raise PretrainedError("the hub does not answer")
+        raise kind("the hub does not answer")
 
     got = asked("tiny", load)
     assert got.found is None and repr(got) == "not here: the hub does not answer"

@@ -154,6 +154,12 @@ def test_vectors_stand_in_their_places(language):
     marked = ids.clone()
     marked[:, 2:4] = PICTURE
     found = next_logits(language, marked, words, last=6)
+    some = torch.tensor([5, 2])
+    few = next_logits(language, marked, words, last=6, words=some)
+    assert torch.allclose(few, found[..., some], atol=1e-5)
+    some = torch.tensor([5, 2])
+    few = next_logits(language, marked, words, last=6, words=some)
+    assert torch.allclose(few, found[..., some], atol=1e-5)
     assert (found - language(ids).logits).abs().max() < 1e-5
     alone = next_logits(language, padded([marked[0].tolist()] * 2), words[[0, 0]])
     assert torch.allclose(found[:1, -1], alone[:1, 0], atol=1e-5)

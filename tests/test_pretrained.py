@@ -119,6 +119,22 @@ def test_converted_once_and_verified(file, cache):
     assert origin._intact(folder)
 
 
+def test_vectors_are_computed_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(origin.pooch, "os_cache", lambda name: tmp_path / name)
+    made = []
+
+    def make():
+        made.append(1)
+        return torch.arange(6.0).view(2, 3)
+
+    first = origin.computed("some", ["a model", 1], make)
+    again = origin.computed("some", ["a model", 1], make)
+    assert len(made) == 1 and first.dtype == torch.float16
+    assert torch.equal(first, again) and torch.equal(first.float(), make())
+    origin.computed("some", ["a model", 2], make)
+    assert len(made) == 3
+
+
 def test_another_file_is_refused(file, cache, monkeypatch):
     monkeypatch.setattr(smollm2, "GGUF_SHA256", "0" * 64)
     with pytest.raises(origin.PretrainedError, match=r"tiny\.gguf: expected sha256 0"):

@@ -4,8 +4,9 @@
     python -m train.vision_language --only linear  # one arm, kept and not shipped
 
 A frozen ViT-S looks at a picture once: 4×4 vectors, kept in the user's cache. A connector
-makes a few image tokens of them, which stand in a prompt of frozen SmolLM2-135M:
-*Question: What colour is the circle? Picture<image>:*. The connector alone is trained, in
+makes a few image tokens of them, which stand in a prompt of frozen SmolLM2-135M: *Question:
+What colour is the circle? Picture<image>:*, after three examples with words in the
+picture's place (*(A blue star.)*). The connector alone is trained, in
 two stages. First, in seconds and without SmolLM2, towards the word vectors of what is
 there. Then through SmolLM2 on the right answer's probability among the known answers of
 its kind: 500 steps of 4 questions, half
@@ -21,7 +22,7 @@ same way: what questions alone tell. **mlp, longer** goes on where each mlp ende
 
 To compare: **closed form**, the first stage solved by ridge regression, square by square;
 **aligned**, each mlp after the first stage; **untrained**, before it; **true words**,
-*: (the caption) Answer* in the picture's place. Each longer run is judged once more with
+the caption in the picture's place. Each longer run is judged once more with
 **shuffled** pictures: of another question of the same kind.
 
 Judged: 200 questions of each of three splits of `lib.data.scenes` (`test`, `new place`,
@@ -55,8 +56,14 @@ from lib.pretrained.origin import Pretrained, computed
 from lib.pretrained.smollm2 import smollm2
 
 NAME = "vision-language"
-PROMPT = f"Question: {{question}} Picture{IMAGE}:"
-TOLD = ": {words} Answer"  # in the picture's place: Picture: A red circle. Answer:
+EXAMPLES = (
+    ("What colour is the star?", "A blue star.", "blue"),
+    ("Is there a red heart?", "A yellow heart.", "no"),
+    ("Where is the cross?", "A green cross at the bottom left.", "bottom left"),
+)
+PROMPT = "".join(f"Question: {q} Picture ({w}): {a}\n" for q, w, a in EXAMPLES)
+PROMPT += f"Question: {{question}} Picture{IMAGE}:"
+TOLD = " ({words})"  # in the picture's place
 
 
 class Arm(NamedTuple):
@@ -232,6 +239,8 @@ class Reader:
         self.after = self.ids(after)
         words = {*sum([*ANSWERS.values(), *EASY.values()], ())}
         self.answers = {word: tuple(self.ids(f" {word}")) for word in sorted(words)}
+        self.words = torch.tensor(sorted({*sum(self.answers.values(), ())}))  # (W,)
+        self.column = {token: i for i, token in enumerate(self.words.tolist())}
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer(text).input_ids
@@ -255,13 +264,16 @@ class Reader:
         places = [PICTURE] * vectors.shape[1]
         ids = padded([[*places, *self.after, *tokens[:-1]] for tokens in answers])
         which = self.which(rows)
-        logits = next_logits(self.language, ids, vectors, self.before, which, most)
+        logits = next_logits(
+            self.language, ids, vectors, self.before, which, most, self.words
+        )  # (B, most, W)
         found = []
         for row, answer, said in zip(rows, answers, logits, strict=True):
             loss, known = 0.0, self.known(row)
-            for j, scores in enumerate(said[most - len(answer) :]):  # (V,) each
+            for j, scores in enumerate(said[most - len(answer) :]):  # (W,) each
                 next_ = branches(known, answer[:j])
-                loss -= scores[next_].log_softmax(0)[next_.index(answer[j])]
+                logs = scores[[self.column[t] for t in next_]].log_softmax(0)
+                loss -= logs[next_.index(answer[j])]
             found.append(loss)
         return torch.stack(found)
 
@@ -280,11 +292,16 @@ class Reader:
             ids = padded([[*places, *self.after, *start]] * len(asked))
             which = self.which([rows[i] for i in asked])
             logits = next_logits(
-                self.language, ids, vectors[asked], self.before, which
-            )  # (b, 1, V)
+                self.language,
+                ids,
+                vectors[asked],
+                self.before,
+                which,
+                words=self.words,
+            )  # (b, 1, W)
             for i, scores in zip(asked, logits[:, 0], strict=True):
                 next_ = branches(known[i], start)
-                logs = scores[next_].log_softmax(0).tolist()
+                logs = scores[[self.column[t] for t in next_]].log_softmax(0).tolist()
                 for k, t in enumerate(known[i]):
                     if t[: len(start)] == start:
                         found[i][k] += logs[next_.index(t[len(start)])]

@@ -265,6 +265,7 @@ def next_logits(
     before: Before | None = None,
     which: Tensor | None = None,
     last: int = 1,
+    words: Tensor | None = None,
 ) -> Tensor:
     """What the language model says after the `last` tokens: (B, last, V).
 
@@ -275,6 +276,7 @@ def next_logits(
         ids: (B, T), `PICTURE` at M places of each row, `PAD` on the left.
         vectors: (B, M, D), which stand at these places.
         before: what stands before `ids`, already read; of row b its `which[b]`.
+        words: (W,) ids, where the logits of no others are wanted: (B, last, W).
 
     Raises ValueError where the places are not M in each row, or are more, with the
     rest of the prompt, than the model's context holds.
@@ -301,7 +303,10 @@ def next_logits(
         past_key_values=before and before.cache(which),
         use_cache=before is not None,
     )
-    return language.lm_head(out.last_hidden_state[:, -last:])  # (B, last, V)
+    hidden = out.last_hidden_state[:, -last:]  # (B, last, D)
+    if words is None:
+        return language.lm_head(hidden)  # (B, last, V)
+    return hidden @ language.lm_head.weight[words].mT  # (B, last, W)
 
 
 def _places(real: Tensor) -> Tensor:

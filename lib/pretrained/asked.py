@@ -1,22 +1,23 @@
-"""A model that a page can do without: it runs where the model is, and says where not."""
+"""A model or data that a page can do without: it runs where the model is, and says where not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lib.pretrained.origin import Pretrained, PretrainedError
+from lib.data.origin import Unreachable
+from lib.pretrained.origin import PretrainedError
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A model, or why there is none; its display is that one line.
+    """A model or a data set, or why there is none; its display is that one line.
 
     `name` is the tag of the cells whose output depends on it: where `found` is None,
     their outputs are not compared, as with a data set that did not answer.
     """
 
     name: str
-    found: Pretrained | None
+    found: Any
     notice: str
 
     def __repr__(self) -> str:
@@ -27,9 +28,9 @@ class Asked:
         return {"text/plain": repr(self)}, {"glassbox": state}
 
 
-def asked(name: str, load: Callable[[], Pretrained]) -> Asked:
-    """What `load` gives, or its PretrainedError; any other error is raised."""
+def asked(name: str, load: Callable[[], Any]) -> Asked:
+    """What `load` gives, or why it is not to be had; any other error is raised."""
     try:
         return Asked(name, load(), "")
-    except PretrainedError as error:
+    except (PretrainedError, Unreachable) as error:
         return Asked(name, None, str(error))
