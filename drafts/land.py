@@ -1,7 +1,8 @@
 """Put the entries of a draft's patch where they belong: `python drafts/land.py pretraining`.
 
 References, glossary entries and corrections go to their places by name, so entries of
-other chapters are no conflict; every other hunk is printed, to be put in by hand.
+other chapters are no conflict; new files are written; every other hunk is printed, to be
+put in by hand (or by `git apply --include='lib/live/*' --include='tests/*' <patch>`).
 """
 
 import re
@@ -49,6 +50,10 @@ def place(path: str, text: str, block: str) -> int | None:
 def main(name: str) -> None:
     added = blocks(Path(f"drafts/{name}.patch").read_text("utf8"))
     for path, parts in added.items():
+        if not Path(path).exists():
+            Path(path).write_text("\n".join(parts) + "\n", "utf8")
+            print(path, "is new")
+            continue
         text = Path(path).read_text("utf8")
         for block in parts:
             if block.splitlines()[0] in text.splitlines():

@@ -1,6 +1,6 @@
 """A small VLM: connectors into frozen SmolLM2, the record of `vision/vision-language`.
 
-    python -m train.vision_language                # everything, ⟦M⟧ CPU-minutes
+    python -m train.vision_language                # everything, 90 CPU-minutes
     python -m train.vision_language --only linear  # one arm, kept and not shipped
 
 A frozen ViT-S looks at a picture once: 4×4 vectors, kept in the user's cache. A connector
@@ -8,7 +8,7 @@ makes a few image tokens of them, which stand in a prompt of frozen SmolLM2-135M
 What colour is the circle? Picture<image>:*, after three examples with words in the
 picture's place, *(A blue star.)*. The connector alone is trained, in two stages. First, in
 seconds and without SmolLM2, towards the word vectors of what is there. Then through
-SmolLM2, on the right answer's probability among the known answers of its kind: 300 steps
+SmolLM2, on the right answer's probability among the known answers of its kind: 250 steps
 of 4 questions, half of them about 2,340 generated scenes, half about 1,500 pictures of
 easy-VQA of which some question tells colour and shape, one question of each kind. What
 stands before the picture does not depend on it: SmolLM2 reads each question once.
@@ -17,15 +17,15 @@ Arms, three seeds each, which draw the same questions: **mlp**, two layers on th
 2×2 squares, four image tokens; **linear** and **resampler**, also four tokens; **mlp, 1
 token** on the mean of all. **blind**: four learned vectors and no picture, trained in the
 same way: what questions alone tell. **mlp, longer** goes on where each mlp ended, for
-1,700 more steps with a schedule of their own.
+1,750 more steps with a schedule of their own.
 
 To compare: **closed form**, the first stage solved by ridge regression, square by square;
 **aligned**, each mlp after the first stage; **untrained**, before it; **true words**, the
 caption in the picture's place, as in the examples. Each longer run is judged once more
 with **shuffled** pictures: of another question of the same kind.
 
-Judged: 160 questions of each of three splits of `lib.data.scenes` (`test`, `new place`,
-`new pair`) and 159 of easy-VQA's test pictures, equally many of each kind. An answer is the
+Judged: 150 questions of each of three splits of `lib.data.scenes` (`test`, `new place`,
+`new pair`) and 150 of easy-VQA's test pictures, equally many of each kind. An answer is the
 likeliest of its kind; each is recorded. Sixty training questions are held back, and looked
 at during a run; nothing is chosen on what is judged. The examples were chosen by what
 SmolLM2 answers to true words of the training split.
@@ -83,11 +83,11 @@ ARMS = {
 }
 SHIPPED = ("mlp, longer", "blind")  # their first seed's weights, and the closed form's
 SEEDS = range(3)
-FEW, STEPS = 300, 2_000  # of each arm; of the longer one, with those before
+FEW, STEPS = 250, 2_000  # of each arm; of the longer one, with those before
 BATCH, RATE, DECAY, WARM_UP, LOOK = 4, 1e-3, 0.01, 50, 500
 ALIGN = 300  # steps of the first stage
 ROUNDS, PICTURES, HELD_BACK, PENALTY = 4, 1_500, 60, 0.1
-PART, ASKED = 500, 160  # pictures of one file of the cache; test questions
+PART, ASKED = 500, 150  # pictures of one file of the cache; test questions
 SIZES = [connectors.SIDE, connectors.GRID]
 ANSWERS = {k: scene_words.ANSWERS[k] for k in scene_words.KINDS}
 EASY = easy_vqa.ANSWERS
