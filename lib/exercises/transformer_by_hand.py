@@ -30,6 +30,12 @@ two_ahead = Exercise(
         "it": lambda ids: [ids[:, 2:], ids[:, 1:-1], ids[:, :-2]],
         "the shift runs over the batch: sentences are rows, tokens are "
         "columns": lambda ids: [ids[:-2], ids[1:-1], ids[2:]],
+        "the last two places name words from the start: rolled tokens wrap around, and "
+        "those places have no two words to name": lambda ids: [
+            ids,
+            ids.roll(-1, 1),
+            ids.roll(-2, 1),
+        ],
         "only the word two ahead is named: the next one comes first": lambda ids: [
             ids[:, :-2],
             ids[:, 2:],
@@ -68,6 +74,16 @@ def _packed(sentence):
 packed_mask = Exercise(
     correct=_packed,
     mistakes={
+        "a token may still attend to the sentences before its own, and to padding: a "
+        "causal mask alone does not know where sentences end": lambda s: _causal(
+            s
+        ).expand(len(s), 1, -1, -1),
+        "padding attends to itself: it attends to nothing": lambda s: (
+            _packed(s) | torch.eye(s.shape[1], dtype=torch.bool)
+        ),
+        "yours is to be added to scores, 0 or −∞: a boolean mask is asked for": lambda s: (
+            torch.zeros(_packed(s).shape).masked_fill(~_packed(s), -torch.inf)
+        ),
         "a token may still attend to the sentences before its own": lambda s: (
             _causal(s) & _words(s)
         ),
@@ -138,6 +154,9 @@ scores_backward = Exercise(
         "missing": _wrong_x(lambda x, W, dS: dS.mT @ x @ W),
         "in the second use of x a row of it makes a column of S: dS has to be transposed "
         "there": _wrong_x(lambda x, W, dS: dS @ x @ W.mT + dS @ x @ W),
+        "the gradient of the second use is that of xᵀ: transpose it": _wrong_x(
+            lambda x, W, dS: dS @ x @ W.mT + (x @ W).mT @ dS
+        ),
         "in the first use of x the product is x (W xᵀ): W has to be transposed in its "
         "gradient": _wrong_x(lambda x, W, dS: dS @ x @ W + dS.mT @ x @ W),
         "in dx the two W have changed places: transposed in the first use, as it is in "
@@ -213,6 +232,15 @@ rms_backward = Exercise(
         ),
         "R stands where N belongs: the term is N · mean(dN · N)": lambda dN, R: (
             (dN - R * (dN * R).mean(-1, keepdim=True)) / _rms(R)
+        ),
+        "the N before the mean is missing: the term is N · mean(dN · N)": lambda dN, R: (
+            (dN - (dN * R / _rms(R)).mean(-1, keepdim=True)) / _rms(R)
+        ),
+        "the N inside the mean is missing: the term is N · mean(dN · N)": lambda dN, R: (
+            (dN - R / _rms(R) * dN.mean(-1, keepdim=True)) / _rms(R)
+        ),
+        "you multiply by ρ: divide by it": lambda dN, R: (
+            _rms_backward(dN, R) * _rms(R) ** 2
         ),
         "N is R / ρ, and yours has R in one of its two places": lambda dN, R: (
             (dN - R / _rms(R) * (dN * R).mean(-1, keepdim=True)) / _rms(R)
