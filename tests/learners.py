@@ -1904,6 +1904,11 @@ def blind_by_mode(questions, answers, new, right):
     return (said == right).float().mean()
 
 
+def band(past, new, window, more=0):
+    query, key = torch.arange(past, past + new)[:, None], torch.arange(past + new)
+    return (key <= query) & (key > query - window - more)
+
+
 RIGHT_ANSWERS = [
     ("efficient_training", "joined", "a loop", joined_by_loop),
     ("efficient_training", "joined", "numpy", joined_in_numpy),
@@ -2037,6 +2042,24 @@ RIGHT_ANSWERS = [
         ),
     ),
     ("attention_cost", "join", "maximum", join_by_maximum),
+    ("attention_cost", "mask", "positions", lambda *case: band(*case)),
+    (
+        "attention_cost",
+        "gradient",
+        "chunks",
+        lambda to_copies, G: torch.stack(
+            [part.sum(1) for part in to_copies.chunk(G, 1)], 1
+        ),
+    ),
+    (
+        "attention_cost",
+        "cache_bytes",
+        "layer by layer",
+        lambda tokens, layers, full, window, heads, width, each: sum(
+            2 * heads * width * each * (tokens if i < full else min(tokens, window))
+            for i in range(layers)
+        ),
+    ),
     ("attention_cost", "join", "sigmoid", join_by_sigmoid),
     ("attention_cost", "join", "softmax", join_by_softmax),
     ("attention_cost", "join", "logaddexp", join_by_logaddexp),
@@ -2383,6 +2406,38 @@ WRONG_ANSWERS = [
         "all pieces",
         lambda order: len({piece for _, piece in order}),
         "all pieces",
+    ),
+    (
+        "attention_cost",
+        "mask",
+        "no window",
+        lambda past, new, window: band(past, new, past + new),
+        "the window is missing",
+    ),
+    (
+        "attention_cost",
+        "mask",
+        "one too many",
+        lambda past, new, window: band(past, new, window, 1),
+        "one key too many",
+    ),
+    (
+        "attention_cost",
+        "gradient",
+        "averaged",
+        lambda to_copies, G: torch.stack(
+            [part.mean(1) for part in to_copies.chunk(G, 1)], 1
+        ),
+        "are averaged",
+    ),
+    (
+        "attention_cost",
+        "cache_bytes",
+        "a short text",
+        lambda T, layers, full, window, heads, width, each: (
+            2 * heads * width * each * (full * T + (layers - full) * window)
+        ),
+        "fills only a part",
     ),
     ("multi_head", "shared", "a straight reshape", shared_reshaped, "straight to"),
     ("multi_head", "shared", "no W_O", shared_without_project, "W_O is missing"),

@@ -66,107 +66,135 @@ join = Exercise(
 )
 
 
-# --- mask: causal, with tokens in the cache ---------------------------------------------
+# --- mask: causal, with tokens in the cache and a window ---------------------------------
 
 
-def _mask(past: int, new: int) -> Tensor:
-    return torch.ones(new, past + new, dtype=torch.bool).tril(past)
+def _mask(past: int, new: int, window: int, high: int = 0, low: int = 0) -> Tensor:
+    """`high` and `low` move the two borders of the band."""
+    ones = torch.ones(new, past + new, dtype=torch.bool)
+    return ones.tril(past + high) & ones.triu(past - window + 1 + low)
 
 
 mask = Exercise(
     correct=_mask,
     mistakes={
+        "the window is missing: a query meets its own key and the `window` − 1 before "
+        "it": lambda past, new, window: _mask(past, new, past + new + window),
+        "one key too many: the token itself is one of the `window` keys": (
+            lambda past, new, window: _mask(past, new, window, low=-1)
+        ),
+        "one key too few: the token itself and `window` − 1 before it": (
+            lambda past, new, window: _mask(past, new, window, low=1)
+        ),
         "the first new token meets the first key only, as with is_causal=True: it stands "
-        "at position `past`, so shift the diagonal by `past`": (
-            lambda past, new: torch.ones(new, past + new, dtype=torch.bool).tril()
+        "at position `past`, so shift both borders by `past`": (
+            lambda past, new, window: _mask(past, new, window, -past, -past)
+        ),
+        "the lower border counts from the first key: it moves with the query, and the "
+        "first query stands at `past`": (
+            lambda past, new, window: _mask(past, new, window, low=-past)
         ),
         "the tokens of the cache are missing: there are past + new keys": (
-            lambda past, new: torch.ones(new, new, dtype=torch.bool).tril()
+            lambda past, new, window: _mask(0, new, window)
         ),
-        "the new tokens see one another's future: they need the triangle, too": (
-            lambda past, new: torch.ones(new, past + new, dtype=torch.bool)
+        "later tokens are seen, too: the window looks back only": (
+            lambda past, new, window: _mask(past, new, window, high=window - 1)
         ),
-        "a new token does not meet itself: the diagonal is one too low": (
-            lambda past, new: torch.ones(new, past + new, dtype=torch.bool).tril(
-                past - 1
-            )
-        ),
-        "a new token meets the next one, too: the diagonal is one too high": (
-            lambda past, new: torch.ones(new, past + new, dtype=torch.bool).tril(
-                past + 1
-            )
+        "a new token does not meet itself: the upper diagonal is one too low": (
+            lambda past, new, window: _mask(past, new, window, high=-1)
         ),
         "the mask is inverted: True means that a query may attend": (
-            lambda past, new: ~_mask(past, new)
+            lambda past, new, window: ~_mask(past, new, window)
         ),
     },
-    cases=[(3, 4), (5, 1), (0, 3)],
+    cases=[(3, 4, 2), (5, 1, 3), (0, 3, 2), (2, 3, 9)],
 )
 
 
-# --- share: (B, G, T, d) -> (B, H, T, d) ------------------------------------------------
+# --- gradient: of copies (B, H, T, d) back to the keys (B, G, T, d) -----------------------
 
 
-def _share(key: Tensor, H: int) -> Tensor:
-    return key.repeat_interleave(H // key.shape[1], 1)
+def _gradient(to_copies: Tensor, G: int) -> Tensor:
+    return to_copies.unflatten(1, (G, -1)).sum(2)
 
 
-share = Exercise(
-    correct=_share,
+gradient = Exercise(
+    correct=_gradient,
     mistakes={
-        "the key heads are dealt out in turn: neighbouring query heads share one, so it "
-        "is 0 0 1 1, not 0 1 0 1": (
-            lambda key, H: key.repeat(1, H // key.shape[1], 1, 1)
+        "the copies of a key are averaged: a key that is used several times gets the sum "
+        "of the gradients": lambda to_copies, G: to_copies.unflatten(1, (G, -1)).mean(
+            2
         ),
-        "the tokens are repeated: the heads are the axis 1": (
-            lambda key, H: key.repeat_interleave(H // key.shape[1], 2)
+        "the heads are dealt out in turn: neighbouring query heads share a key, so it is "
+        "0 0 1 1, not 0 1 0 1": (
+            lambda to_copies, G: to_copies.unflatten(1, (-1, G)).sum(1)
         ),
-        "each head is repeated H times: H / G query heads share one": (
-            lambda key, H: key.repeat_interleave(H, 1)
+        "only the first copy of each key counts: all copies are the same key": (
+            lambda to_copies, G: to_copies.unflatten(1, (G, -1))[:, :, 0]
         ),
-        "every query head reads key head 0: that is MQA, not groups": (
-            lambda key, H: key[:, :1].repeat(1, H, 1, 1)
+        "the group still has an axis of its own: add up along it": (
+            lambda to_copies, G: to_copies.unflatten(1, (G, -1))
         ),
-        "a group has an axis of its own, (B, G, H/G, T, d): join the two axes": (
-            lambda key, H: key[:, :, None].repeat(1, 1, H // key.shape[1], 1, 1)
+        "the groups are added up, not the copies of a group: (G, H/G), and the sum runs "
+        "over H/G": lambda to_copies, G: to_copies.unflatten(1, (G, -1)).sum(1),
+        "all heads are added up, as if there were one group: that is MQA": (
+            lambda to_copies, G: to_copies.sum(1, keepdim=True).repeat(1, G, 1, 1)
+        ),
+        "nothing is added up: the copies of a key are one key": (
+            lambda to_copies, G: to_copies
         ),
     },
-    cases=[(_random(2, 2, 3, 4, seed=1), 6), (_random(1, 3, 5, 2, seed=2), 6)],
+    cases=[(_random(2, 6, 3, 4, seed=1), 2), (_random(1, 6, 5, 2, seed=2), 3)],
 )
 
 
-# --- cache_bytes: of one text -----------------------------------------------------------
+# --- cache_bytes: of one text, where some layers have a window ----------------------------
 
 
-def _cache_bytes(tokens, layers, heads, kv_heads, head_dim, each):
-    return 2 * layers * kv_heads * head_dim * tokens * each
+def _cache_bytes(tokens, layers, full, window, kv_heads, head_dim, each):
+    kept = full * tokens + (layers - full) * min(tokens, window)  # of all layers
+    return 2 * kept * kv_heads * head_dim * each
+
+
+def _of(kept):
+    """`kept` counts the tokens of all layers."""
+    return lambda tokens, layers, full, window, *sizes: _cache_bytes(
+        kept(tokens, layers, full, window), 1, 1, 0, *sizes
+    )
 
 
 cache_bytes = Exercise(
     correct=_cache_bytes,
     mistakes={
         "that is the keys alone, or the values: both are kept": (
-            lambda *a: _cache_bytes(*a) // 2
+            lambda *case: _cache_bytes(*case) // 2
         ),
-        "the query heads keep nothing: it is the key and value heads that count": (
-            lambda tokens, layers, heads, kv_heads, head_dim, each: _cache_bytes(
-                tokens, layers, heads, heads, head_dim, each
-            )
+        "every layer keeps all tokens in yours: those with a window keep the last ones": (
+            _of(lambda T, layers, full, window: layers * T)
         ),
-        "that is one layer's cache: each layer has its own": (
-            lambda *a: _cache_bytes(*a) // a[1]
+        "every layer has a window in yours: `full` of them keep all tokens": (
+            _of(lambda T, layers, full, window: layers * min(T, window))
+        ),
+        "a text shorter than the window fills only a part of it": _of(
+            lambda T, layers, full, window: full * T + (layers - full) * window
+        ),
+        "the full layers are counted twice: `layers` is the number of all layers": _of(
+            lambda T, layers, full, window: full * T + layers * min(T, window)
+        ),
+        "the two kinds are swapped: `full` layers keep all tokens": _of(
+            lambda T, layers, full, window: (layers - full) * T + full * min(T, window)
+        ),
+        "the layers with a window keep nothing in yours: they keep its tokens": _of(
+            lambda T, layers, full, window: full * T
         ),
         "those are numbers, not bytes: each number has `each` bytes": (
-            lambda *a: _cache_bytes(*a) // a[5]
+            lambda *case: _cache_bytes(*case) // case[-1]
         ),
-        "those are bits: `each` is given in bytes": lambda *a: 8 * _cache_bytes(*a),
-        "that is one token's share: the cache holds all of them": (
-            lambda *a: _cache_bytes(*a) // a[0]
+        "those are bits: `each` is given in bytes": lambda *case: (
+            8 * _cache_bytes(*case)
         ),
-        "it does not grow with the square of the tokens: a key is kept once, not once "
-        "for each query": lambda *a: _cache_bytes(*a) * a[0],
     },
-    cases=[(4096, 32, 24, 6, 128, 2), (100, 3, 5, 5, 7, 4)],
+    cases=[(4096, 32, 8, 1024, 6, 128, 2), (100, 3, 1, 256, 5, 7, 4)],
 )
 
 
