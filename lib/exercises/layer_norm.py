@@ -45,12 +45,16 @@ def _centred(x: Tensor) -> Tensor:
     return x - x.mean(-1, keepdim=True)
 
 
-def _variance(x: Tensor, correction: int = 0) -> Tensor:
-    return x.var(-1, correction=correction, keepdim=True)
+def _variance(x: Tensor) -> Tensor:
+    return x.var(-1, correction=0, keepdim=True)
 
 
 def _mean_square(x: Tensor) -> Tensor:
     return x.square().mean(-1, keepdim=True)
+
+
+def _with(change):
+    return lambda x, w, b, *rest: _group_norm(x, *change(w, b), *rest)
 
 
 group_norm = Exercise(
@@ -75,6 +79,8 @@ group_norm = Exercise(
         "ε stands outside the root: it is √(σ² + ε), not σ + ε": _grouped(
             lambda x, eps: _centred(x) / (_variance(x).sqrt() + eps)
         ),
+        "this is std() + ε: std() divides by one feature less, and ε belongs under the "
+        "root": _grouped(lambda x, eps: _centred(x) / (x.std(-1, keepdim=True) + eps)),
         "ε is missing: a group whose features are nearly equal is blown up": _grouped(
             lambda x, eps: _standardised(x, 0)
         ),
@@ -84,19 +90,13 @@ group_norm = Exercise(
         "the mean is not subtracted: this is RMSNorm in groups, with a shift": _grouped(
             lambda x, eps: x / (_mean_square(x) + eps).sqrt()
         ),
-        "γ and β are missing: scale by weight, shift by bias": (
-            lambda x, weight, bias, groups, eps: _group_norm(x, 1, 0, groups, eps)
+        "γ and β are missing: scale by weight, shift by bias": _with(
+            lambda w, b: (1, 0)
         ),
-        "β is missing: add bias": lambda x, weight, bias, groups, eps: _group_norm(
-            x, weight, 0, groups, eps
-        ),
-        "γ is missing: multiply by weight": lambda x, weight, bias, groups, eps: (
-            _group_norm(x, 1, bias, groups, eps)
-        ),
-        "γ and β have changed places: weight multiplies, bias is added": (
-            lambda x, weight, bias, groups, eps: _group_norm(
-                x, bias, weight, groups, eps
-            )
+        "β is missing: add bias": _with(lambda w, b: (w, 0)),
+        "γ is missing: multiply by weight": _with(lambda w, b: (1, b)),
+        "γ and β have changed places: weight multiplies, bias is added": _with(
+            lambda w, b: (b, w)
         ),
         "β is added before γ multiplies, so it is scaled too: β comes last": (
             lambda x, weight, bias, groups, eps: (
@@ -130,37 +130,26 @@ def _rms(x: Tensor, eps: float) -> Tensor:
     return (_mean_square(x) + eps).sqrt()
 
 
-def _back(g: Tensor, x: Tensor, eps: float, along: float = 1, axis: int = -1) -> Tensor:
-    """`g` is γ · dy; `along` switches the term of the root."""
-    s = _rms(x, eps)
-    return (g - along * x / s * (g * x / s).mean(axis, keepdim=True)) / s
+def _rms_backward(
+    dy, x, weight, eps, root=_rms, outer=None, inner=None, along=1, axis=-1
+):
+    # `outer` and `inner` make of x, x̂ and γ what stands in the place of x̂.
+    s = root(x, eps)
+    g, normed = weight * dy, x / s
+    before, inside = (
+        normed if make is None else make(x, normed, weight) for make in (outer, inner)
+    )
+    return (g - along * before * (g * inside).mean(axis, keepdim=True)) / s
 
 
-def _rms_backward(dy, x, weight, eps):
-    return _back(weight * dy, x, eps)
+def _but(**change):
+    return lambda *case: _rms_backward(*case, **change)
 
 
-def _layer_norm_backward(dy, x, weight, eps):
+def _layer_norm_backward(dy, x, weight, eps, centred=_centred):
     g, normed = weight * dy, _standardised(x, eps)
     along = normed * (g * normed).mean(-1, keepdim=True)
-    return (_centred(g) - along) / (_variance(x) + eps).sqrt()
-
-
-def _with_centred_x(dy, x, weight, eps):
-    g, normed = weight * dy, _standardised(x, eps)
-    along = normed * (g * normed).mean(-1, keepdim=True)
-    return (g - along) / (_variance(x) + eps).sqrt()
-
-
-def _raw(everywhere: bool):
-    """x itself in the place of x̂: inside the mean, or before it, too."""
-
-    def backward(dy, x, weight, eps):
-        g, s = weight * dy, _rms(x, eps)
-        before = x if everywhere else x / s
-        return (g - before * (g * x).mean(-1, keepdim=True)) / s
-
-    return backward
+    return (centred(g) - along) / (_variance(x) + eps).sqrt()
 
 
 rms_backward = Exercise(
@@ -174,40 +163,51 @@ rms_backward = Exercise(
             - (weight * dy).mean(-1, keepdim=True) / _rms(x, eps)
         ),
         "x̂ is that of LayerNorm: here it is x over the root of its mean square": (
-            _with_centred_x
+            lambda *case: _layer_norm_backward(*case, lambda g: g)
         ),
         "the root is held fixed: it depends on x, and that takes one more term": (
-            lambda dy, x, weight, eps: _back(weight * dy, x, eps, 0)
+            _but(along=0)
         ),
-        "the term of the root has the wrong sign": lambda dy, x, weight, eps: _back(
-            weight * dy, x, eps, -1
-        ),
-        "γ is missing: the gradient passes γ first": lambda dy, x, weight, eps: _back(
-            dy, x, eps
+        "the term of the root has the wrong sign": _but(along=-1),
+        "γ is missing: the gradient passes γ first": lambda dy, x, w, eps: (
+            _rms_backward(dy, x, 1, eps)
         ),
         "γ comes too late: multiply dy by it before the mean is taken": (
-            lambda dy, x, weight, eps: weight * _back(dy, x, eps)
+            lambda dy, x, w, eps: w * _rms_backward(dy, x, 1, eps)
+        ),
+        "γ is missing inside the mean: it is that of γ · dy · x̂": (
+            _but(inner=lambda x, normed, weight: normed / weight)
+        ),
+        "γ is in x̂, too: x̂ is x over the root, before γ": _but(
+            outer=lambda x, normed, w: w * normed, inner=lambda x, normed, w: w * normed
+        ),
+        "ε is missing: it stands under the root, as in the forward pass": _but(
+            root=lambda x, eps: _rms(x, 0)
+        ),
+        "ε stands outside the root: it is √(mean of x² + ε)": _but(
+            root=lambda x, eps: _rms(x, 0) + eps
         ),
         "the division by the root is missing: large tokens have small gradients": (
-            lambda dy, x, weight, eps: _rms_backward(dy, x, weight, eps) * _rms(x, eps)
+            lambda dy, x, w, eps: _rms_backward(dy, x, w, eps) * _rms(x, eps)
         ),
-        "you multiply by the root: divide by it": lambda dy, x, weight, eps: (
-            _rms_backward(dy, x, weight, eps) * _rms(x, eps) ** 2
+        "you multiply by the root: divide by it": lambda dy, x, w, eps: (
+            _rms_backward(dy, x, w, eps) * _rms(x, eps) ** 2
         ),
         "this is a sum: the term of the root has the mean of γ · dy · x̂": (
-            lambda dy, x, weight, eps: _back(weight * dy, x, eps, x.shape[-1])
+            lambda dy, x, w, eps: _rms_backward(dy, x, w, eps, along=x.shape[-1])
         ),
         "the mean runs over the tokens: it runs over the features of one token": (
-            lambda dy, x, weight, eps: _back(weight * dy, x, eps, axis=-2)
+            _but(axis=-2)
         ),
         "x̂ is missing behind the mean: the term is x̂ times the mean of γ · dy · x̂": (
-            lambda dy, x, weight, eps: (
-                (weight * dy - (weight * dy * x / _rms(x, eps)).mean(-1, keepdim=True))
-                / _rms(x, eps)
-            )
+            _but(outer=lambda x, normed, weight: 1)
         ),
-        "x is used where x̂ belongs, in both places: x̂ is x over the root": _raw(True),
-        "x is used where x̂ belongs, inside the mean: x̂ is x over the root": _raw(False),
+        "x is used where x̂ belongs, in both places: x̂ is x over the root": _but(
+            outer=lambda x, normed, weight: x, inner=lambda x, normed, weight: x
+        ),
+        "x is used where x̂ belongs, inside the mean: x̂ is x over the root": _but(
+            inner=lambda x, normed, weight: x
+        ),
     },
     cases=[
         (
@@ -239,20 +239,19 @@ fold = Exercise(
         "γ scales the rows of W: each feature that W reads is a column": (
             lambda W, b, weight, bias: (weight[:, None] * W, b + W @ bias)
         ),
-        "γ is missing: the columns of W are scaled by it": lambda W, b, weight, bias: (
-            W,
-            b + W @ bias,
+        "γ is missing: the columns of W are scaled by it": (
+            lambda W, b, weight, bias: (W, b + W @ bias)
         ),
         "you divide by γ: what read γ x̂ now reads x̂, so multiply": (
             lambda W, b, weight, bias: (W / weight, b + W @ bias)
         ),
         "β is missing: W β joins b": lambda W, b, weight, bias: (W * weight, b),
-        "β joins b as it is: it passes W first": lambda W, b, weight, bias: (
-            W * weight,
-            b + bias,
-        ),
+        "β joins b as it is: it passes W first": lambda W, b, w, c: (W * w, b + c),
         "β passes the scaled W, so γ scales it, too: γ comes before β": (
             lambda W, b, weight, bias: (W * weight, b + (W * weight) @ bias)
+        ),
+        "W * β scales columns: W β is a product, one number for each row": (
+            lambda W, b, weight, bias: (W * weight, b + W * bias)
         ),
         "β passes W the wrong way round: it is W β, not β W": (
             lambda W, b, weight, bias: (W * weight, b + bias @ W)
@@ -329,6 +328,12 @@ block = Exercise(
         ),
         "the first residual is missing: add x": lambda x, attention, mlp, n1, n2: (
             _first(attention(n1(x)), mlp, n2)
+        ),
+        "one residual leads around both branches: each has its own": (
+            lambda x, attention, mlp, n1, n2: x + mlp(n2(attention(n1(x))))
+        ),
+        "the norms are missing: each branch reads a norm of the stream": (
+            lambda x, attention, mlp, *_: _block(x, attention, mlp, *[lambda x: x] * 2)
         ),
         "both residuals are missing: each branch is added to what came in": (
             lambda x, attention, mlp, n1, n2: mlp(n2(attention(n1(x))))
