@@ -142,6 +142,9 @@ plane = Exercise(
         "what the two directions share is taken out twice: they are not at right "
         "angles": _at_once,
         "one after the other: taking out v has put something back along u": _in_turn,
+        "one after the other: taking out u has put something back along v": (
+            lambda x, u, v: _in_turn(x, v, u)
+        ),
         "the second direction is shorter than 1 once u is out of it: bring it back to "
         "length 1": _unscaled,
         "u alone is out": lambda x, u, v: x - (x @ u)[:, None] * u,
