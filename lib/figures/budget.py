@@ -55,4 +55,5 @@ def budget(devices: Sequence[int] = (1, 8, 64), *, alt: str) -> Element:
     ax.invert_yaxis()
     ax.set(xlabel="GB that one device holds: 7 B parameters, 4,096 tokens")
     ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.45, 1.18), frameon=False)
+    figure.subplots_adjust(left=0.22, right=0.97, bottom=0.16, top=0.86)
     return Element("budget", data, png(figure))
